@@ -1,0 +1,31 @@
+"""Where time comes from: one reading, in integer microseconds since the Unix epoch.
+
+The pure packages never read a clock; they are handed an instant. Whoever needs one (a store, the gate)
+is given a `Clock`, so that a test can move time by hand (`headgate.testing.ManualClock`).
+
+Microseconds, because nanoseconds since 1970 do not fit the 2^53 that a store's script counts exactly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Clock = Callable[[], int]
+"""A callable without arguments that answers the present instant in microseconds since the epoch."""
+
+MICROSECOND = 1
+MILLISECOND = 1_000
+SECOND = 1_000_000
+
+
+def wall_clock() -> int:
+    """The machine's wall clock in microseconds since the epoch.
+
+    The wall clock and not the monotonic one: windows survive restarts and are shared by the workers of a
+    host, so they need a reading that all of them agree on. That it can be set back is the ledger's concern.
+
+    >>> wall_clock() > 1_700_000_000 * SECOND
+    True
+    """
+    return time.time_ns() // 1_000

@@ -1,0 +1,37 @@
+"""Faults, by whose they are.
+
+Law: a refusal is a value, an exception is a fault, and its class says who can mend it: the policy's author, who
+wired headgate into the app, or who runs the store. No message carries a secret or a raw address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class HeadgateError(Exception):
+    """Every fault that headgate raises."""
+
+
+class PolicyError(HeadgateError):
+    """A policy cannot be used; its author mends it. `problems` are all its faults, each with place and number.
+
+    `str()` of it is the whole report, as `headgate check` prints it.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class IdentityError(HeadgateError):
+    """A directory, a setting or the wiring is wrong; whoever integrates headgate mends it."""
+
+
+class StoreError(HeadgateError):
+    """The store did not do what it was asked. `transient`: the same may succeed later without anybody's help."""
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient

@@ -1,0 +1,85 @@
+"""What is known of a request before it is served: who makes it, and what it asks.
+
+Law: facts are gathered once, at the edge, and read by everything behind. Nothing here decides. A raw secret is
+never among them; an address appears only as the network that is charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+NOTHING: Mapping[str, str] = {}
+
+
+class Group(NamedTuple):
+    """Orgs that are judged to be one operator: a name, the orgs, and the plans they are on."""
+
+    id: str
+    orgs: frozenset[str]
+    plans: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes a request.
+
+    `key` is the credential's public id, "" for an anonymous caller; `org` the customer it belongs to; `plan` one
+    of the policy's plans, "" where none are declared. `anchor`: the instant (microseconds) at which the org's
+    billing period began, if known. `traits` are what linking may see, `claims` what the directory returned
+    besides, `tags` what limits may ask for with `when: {tag: …}`. An anonymous caller is charged by its network.
+    """
+
+    key: str
+    org: str
+    plan: str = ""
+    anchor: int | None = None
+    traits: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nobody vouches for this caller."""
+        return not self.key
+
+
+Lookup = Callable[[str, str], str]
+"""Reads one value of the request by (source, name), as ("header", "x-api-key"); "" where there is none."""
+
+
+def _no_lookup(source: str, name: str) -> str:
+    return ""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as limits see it. Treated as immutable; not frozen, for a frozen one costs a microsecond.
+
+    `paths`: every form of the path under which an app might route it, mostly one (see `identify.path_forms`): a
+    limit applies if any matches, an exemption only if all do. `route`: the template that the framework
+    matched, where it tells one before serving, else "". `network`: the address that is charged, canonical;
+    an IPv6 one is a /64. `method` is upper case, HEAD is GET.
+    """
+
+    principal: Principal
+    method: str = "GET"
+    paths: tuple[str, ...] = ("/",)
+    route: str = ""
+    network: str = ""
+    lookup: Lookup = _no_lookup
+    tags: frozenset[str] = frozenset()
+
+    def value(self, scope: str) -> str:
+        """The value of a source, written as the policy writes it: `header.x-model`, `trait.ja4`, `claim.project`.
+
+        >>> Call(Principal("k1", "acme", claims={"project": "p7"})).value("claim.project")
+        'p7'
+        """
+        source, _, name = scope.partition(".")
+        if source == "claim":
+            return self.principal.claims.get(name, "")
+        if source == "trait":
+            return self.principal.traits.get(name, "") or self.lookup(source, name)
+        return self.lookup(source, name)

@@ -1,0 +1,304 @@
+"""Which limits apply to a request, and what they ask of the ledger.
+
+Law: every limit that matches applies, and all of them pass or nothing is consumed; there is no order, no nesting
+and no precedence. What can be known of a principal beforehand is worked out once, as its *tariff*: the lines of
+the policy's table that hold for it, each with its window resolved to instants. A request then only picks the
+lines whose conditions it meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from headgate.quota.balance import FOREVER, Verb
+from headgate.quota.calendar import Calendar
+from headgate.quota.facts import Call, Group, Principal
+from headgate.quota.ledger import Demand, Place
+from headgate.quota.meter import Meter
+from headgate.quota.window import Max
+
+Value = Verb | Calendar | None
+"""A limit's value for one plan: a verb, a calendar quota still to be resolved, or None for `unlimited`."""
+
+Condition = Callable[[Call], bool]
+Digest = Callable[[tuple[str, ...]], bytes]
+"""Makes a subject's storage digest of its parts; keyed, so that nothing readable is at rest."""
+
+CANDIDATE = "~candidate"
+"""Ends the id under which a limit's candidate value keeps its own balance. Not a character of a limit's id."""
+
+WHOLE = 10_000
+"""Shares (`rollout`, `slice`) are counted in hundredths of a percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One row of the policy's table.
+
+    | field | meaning |
+    | --- | --- |
+    | `values` | by plan; the plan "" is the value for every plan that is not named |
+    | `per` | names of scopes: `key org group ip route`, or sources such as `header.x-region` |
+    | `applies` | the compiled `when` and `unless`; None for always |
+    | `shadow` | decided and recorded, never refused |
+    | `rollout` | share of orgs (of `WHOLE`) for which it is enforced; the rest is in shadow |
+    | `candidate` | second values, decided in shadow beside the live ones; None for none |
+    | `alerts` | percent of the capacity at which an event is sent, ascending |
+    | `clause` | id of the sentence of the terms that it enforces, or "" |
+    | `on_store_error` | `open`, `closed` or `local` |
+    | `share` | `slice`: the part (of `WHOLE`) that a worker may hold pre-charged |
+    """
+
+    id: str
+    meter: Meter
+    per: tuple[str, ...]
+    values: Mapping[str, Value]
+    applies: Condition | None = None
+    shadow: bool = False
+    rollout: int = WHOLE
+    candidate: Mapping[str, Value] | None = None
+    alerts: tuple[int, ...] = ()
+    clause: str = ""
+    on_store_error: str = "closed"
+    share: int = 0
+    deny_status: int = 429
+    deny_message: str = ""
+
+    def value_for(self, plans: Iterable[str], values: Mapping[str, Value]) -> Value:
+        """The largest of the plans' values: a group has its members' best one, once, and never their sum.
+
+        Raises KeyError for a plan without a value: no value is not the same as `unlimited`.
+        """
+        found = [values[plan if plan in values else ""] for plan in plans]
+        return max(found, key=_size)
+
+
+def _size(value: Value) -> int:
+    return value.capacity if value is not None else FOREVER
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A dated exception: for one org or key, other values for some limits (None: unlimited), until an instant."""
+
+    subject: str
+    name: str
+    limits: frozenset[str]
+    value: Mapping[str, Value]
+    until: int
+    reason: str
+
+    def holds_for(self, principal: Principal, limit: str, now: int) -> bool:
+        """Whether this exception speaks of the principal and the limit now."""
+        if now >= self.until or limit not in self.limits:
+            return False
+        return self.name == (principal.key if self.subject == "key" else principal.org)
+
+
+class Line(NamedTuple):
+    """One limit as it stands for one principal: the window resolved, and the place if no request is needed.
+
+    `name` is the id under which the balance lies: the limit's, or its candidate's."""
+
+    limit: Limit
+    name: str
+    verb: Verb
+    shadow: bool
+    place: Place | None
+    fixed: Demand | None
+
+
+class Asked(NamedTuple):
+    """What one request asks: the demands, the limits that ask them in the same order, and whether anything is left
+    to settle afterwards."""
+
+    demands: tuple[Demand, ...]
+    limits: tuple[Limit, ...]
+    settles: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """All lines that hold for one principal until `until` (microseconds): then a window ends or an exception.
+
+    What a request asks is worked out once for each choice of lines that comes up, where it does not depend on the
+    request in any other way; `memo` keeps those, at most one for each of the 2^n choices that occur.
+    """
+
+    lines: tuple[Line, ...]
+    until: int
+    digest: Digest
+    group: Group | None = None
+    scopes: Mapping[str, str] = field(default_factory=dict)
+    memo: dict[int, Asked] = field(default_factory=dict)
+
+    def asked(self, call: Call) -> Asked:
+        """What the call asks of each line that it meets."""
+        choice, bit, fixed = 0, 1, True
+        for line in self.lines:
+            applies = line[0].applies
+            if applies is None or applies(call):
+                choice |= bit
+                fixed = fixed and line[5] is not None
+            bit <<= 1
+        if not fixed:
+            return self._asked(choice, call)
+        kept = self.memo.get(choice)
+        if kept is None:
+            kept = self.memo[choice] = self._asked(choice, call)
+        return kept
+
+    def _asked(self, choice: int, call: Call) -> Asked:
+        chosen = [line for at, line in enumerate(self.lines) if choice >> at & 1]
+        demands = tuple([line.fixed or self._demand(line, call) for line in chosen])
+        return Asked(demands, tuple([line.limit for line in chosen]), any(d.hold for d in demands))
+
+    def _demand(self, line: Line, call: Call) -> Demand:
+        place = line.place
+        if place is None:
+            subject = subject_of(line.limit.per, call.principal, self.group, call, self.scopes)
+            place = (self.digest(subject), line.name)
+        meter = line.limit.meter
+        return _demand(meter, place, line.verb, line.shadow, reserved(meter, call))
+
+
+def reserved(meter: Meter, call: Call) -> int:
+    """How much is held before serving: what the request itself announces, else the meter's `reserve`.
+
+    >>> reserved(Meter("rows", "app", reserve=10), Call(Principal("k", "o")))
+    10
+    """
+    if meter.source == "bytes_in":
+        told = call.lookup("header", "content-length")
+    elif meter.reserve_from:
+        told = call.value(meter.reserve_from)
+    else:
+        return meter.reserve
+    # Sixteen digits are past any amount that is counted; `isdecimal` alone would take other scripts' digits.
+    return meter.bounded(int(told)) if told.isascii() and told.isdecimal() and len(told) < 16 else meter.reserve
+
+
+def _demand(meter: Meter, place: Place, verb: Verb, shadow: bool, amount: int) -> Demand:
+    if isinstance(verb, Max):
+        return Demand(place, verb, 1, hold=True, shadow=shadow)
+    if meter.known_before:
+        return Demand(place, verb, 1, hold=False, shadow=shadow)
+    return Demand(place, verb, amount, hold=True, shadow=shadow)
+
+
+FRESH = 3_600_000_000
+"""How long (microseconds) the length of a first-use window is taken as worked out."""
+
+REQUEST_SCOPES = frozenset({"ip", "route"})
+"""Scopes that a principal alone does not tell; so do all sources (`header.X`) but claims."""
+
+
+def subject_of(
+    per: Sequence[str],
+    principal: Principal,
+    group: Group | None,
+    call: Call | None,
+    scopes: Mapping[str, str],
+) -> tuple[str, ...]:
+    """The parts of the subject that is charged: (scope, value, scope, value, …).
+
+    A caller nobody vouches for has no key, org or group: it is charged by its network under each of them.
+
+    >>> subject_of(["org", "ip"], Principal("k1", "acme"), None, Call(Principal("k1", "acme"), network="192.0.2.7"), {})
+    ('org', 'acme', 'ip', '192.0.2.7')
+    """  # noqa: E501
+    parts: list[str] = []
+    for scope in per:
+        if principal.anonymous and scope in {"key", "org", "group"}:
+            parts += "ip", call.network if call else ""
+        elif scope == "key":
+            parts += "key", principal.key
+        elif scope == "org":
+            parts += "org", principal.org
+        elif scope == "group":
+            # A group of one is written by its org's name: what it used before it was linked stays its own.
+            parts += ("org" if group is None else "group"), (principal.org if group is None else group.id)
+        elif scope == "ip":
+            parts += "ip", call.network if call else ""
+        elif scope == "route":
+            parts += "route", (call.route or call.paths[0]) if call else ""
+        else:
+            source = scopes.get(scope, scope)
+            parts += scope, (call or Call(principal)).value(source)
+    return tuple(parts)
+
+
+def tariff(
+    limits: Iterable[Limit],
+    overrides: Sequence[Override],
+    principal: Principal,
+    group: Group | None,
+    now: int,
+    *,
+    digest: Digest,
+    scopes: Mapping[str, str],
+    lot: int,
+) -> Tariff:
+    """Work out what the policy means for one principal at `now` (microseconds).
+
+    `lot` (0 ≤ lot < `WHOLE`) is the org's place in a staged rollout: stable for the org, drawn by its digest.
+    """
+    lines: list[Line] = []
+    until = FOREVER
+    for limit in limits:
+        if not limit.meter.enforced:
+            continue
+        plans = group.plans if group is not None and group.plans and "group" in limit.per else {principal.plan}
+        value = limit.value_for(plans, limit.values)
+        for override in overrides:
+            if override.holds_for(principal, limit.id, now):
+                value = limit.value_for(plans, override.value)
+                until = min(until, override.until)
+                break
+        shadow = limit.shadow or lot >= limit.rollout
+        for name, at, shadowed in ((limit.id, value, shadow), *_candidate(limit, plans)):
+            verb, ends = _resolved(at, now, principal.anchor)
+            until = min(until, ends)
+            if verb is not None:
+                lines.append(_line(limit, name, verb, shadowed, principal, group, digest, scopes))
+    return Tariff(tuple(lines), until, digest, group, scopes)
+
+
+def _candidate(limit: Limit, plans: Iterable[str]) -> tuple[tuple[str, Value, bool], ...]:
+    if limit.candidate is None:
+        return ()
+    return ((limit.id + CANDIDATE, limit.value_for(plans, limit.candidate), True),)
+
+
+def _resolved(value: Value, now: int, anchor: int | None) -> tuple[Verb | None, int]:
+    if isinstance(value, Calendar):
+        quota = value.quota(now, anchor)
+        # A window that opens at the first use has the length of a month from *then*: made anew every hour.
+        return quota, quota.edges[2] if quota.edges else now + min(quota.length, FRESH)
+    return value, FOREVER
+
+
+def _line(
+    limit: Limit,
+    name: str,
+    verb: Verb,
+    shadow: bool,
+    principal: Principal,
+    group: Group | None,
+    digest: Digest,
+    scopes: Mapping[str, str],
+) -> Line:
+    if principal.anonymous or any(_needs_request(scope, scopes) for scope in limit.per):
+        return Line(limit, name, verb, shadow, None, None)
+    place = (digest(subject_of(limit.per, principal, group, None, scopes)), name)
+    known = limit.meter.known_before or isinstance(verb, Max) or limit.meter.source == "app"
+    fixed = _demand(limit.meter, place, verb, shadow, limit.meter.reserve) if known else None
+    return Line(limit, name, verb, shadow, place, fixed)
+
+
+def _needs_request(scope: str, scopes: Mapping[str, str]) -> bool:
+    if scope in {"key", "org", "group"}:
+        return False
+    return scope in REQUEST_SCOPES or not scopes.get(scope, scope).startswith("claim.")
