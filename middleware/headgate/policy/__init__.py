@@ -1,0 +1,1 @@
+"""From the text of a policy file to the values that decide."""

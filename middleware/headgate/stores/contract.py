@@ -1,0 +1,34 @@
+"""The one method that a store has.
+
+Law: a store runs `quota.ledger.apply` atomically over all the balances that a command names, and remembers receipts
+as long as they say. It knows no policy and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from headgate.quota.ledger import Command, Outcome
+
+
+class Store(Protocol):
+    """Where balances are kept.
+
+    Guaranteed by every store, and shown by the contract suite of `headgate.testing`: each command is applied whole or
+    not at all, to every worker that shares the store; the commands of one call are applied in their order; a
+    repeated command answers alike; what was acknowledged survives the worker's death (not the machine's).
+
+    `immediate`: `transact` never waits, so that no deadline need be kept for it.
+    """
+
+    immediate: bool
+
+    async def transact(self, commands: Sequence[Command], now: int | None = None) -> list[Outcome]:
+        """Apply the commands; `now` (microseconds) replaces the store's own clock in tests.
+
+        Raises StoreError; then it is not known which of the commands were applied, and each may be repeated.
+        """
+
+    async def close(self) -> None:
+        """Let go of files and connections. A closed store opens again when it is used."""
