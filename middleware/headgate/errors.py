@@ -29,6 +29,21 @@ class IdentityError(HeadgateError):
     """A directory, a setting or the wiring is wrong; whoever integrates headgate mends it."""
 
 
+class SettingsError(IdentityError):
+    """A setting is missing or cannot be used. The message names the variable, and never the value of a secret one."""
+
+
+class DirectoryUnavailable(HeadgateError):
+    """The app's own key directory failed or did not answer in time: nobody knows whose the key is.
+
+    It is no refusal: the caller may be anybody's customer, and should try again.
+    """
+
+
+class AmountError(HeadgateError, ValueError):
+    """What is to be counted is no whole number of units from 0 to 2^53 - 1; whoever reports it mends it."""
+
+
 class StoreError(HeadgateError):
     """The store did not do what it was asked. `transient`: the same may succeed later without anybody's help."""
 

@@ -121,5 +121,6 @@ def _local(instant: int, where: ZoneInfo) -> datetime:
 
 
 def _instant(local: datetime, where: ZoneInfo) -> int:
-    """The first instant at which the zone's clock shows `local`, or has jumped past it."""
+    """The first instant at which the zone's clock shows `local`; a time that is jumped over is as much later as the
+    jump is long, as calendars have it (RFC 5545, 3.3.5): at a jump from 02:00 to 03:00, 02:10 is 03:10."""
     return (local.replace(tzinfo=where, fold=0).astimezone(UTC) - EPOCH) // MICROSECOND

@@ -6,11 +6,14 @@ store did not answer): a client must wait for the first and retry the second.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from headgate.quota.balance import Balance
-from headgate.quota.facts import Principal
+from headgate.quota.facts import Call, Principal
+from headgate.quota.holds import brought
 from headgate.quota.ledger import Demand, Never, NotYet, Refusal
 from headgate.quota.match import CANDIDATE, Limit
 
@@ -38,6 +41,7 @@ class Decision:
     | `shadowed` | refusals that limits in shadow would have given |
     | `now` | the ledger's instant, microseconds |
     | `degraded` | the store did not answer, and the policy let the request through (`open`, `local`) |
+    | `renewals` | how often its leases were renewed |
     """
 
     id: str
@@ -50,6 +54,7 @@ class Decision:
     refusals: tuple[Refusal, ...] = ()
     shadowed: tuple[Refusal, ...] = ()
     degraded: str = ""
+    renewals: int = 0
 
     @property
     def allowed(self) -> bool:
@@ -92,7 +97,60 @@ def reading(demand: Demand, balance: Balance | None, now: int) -> Reading:
     5
     """
     verb = demand.verb
-    standing = verb.bring(balance, now)
-    held = balance.holds.held if balance is not None and balance.holds is not None else 0
+    standing, holds = brought(balance, verb, now)
+    held = holds.held if holds is not None else 0
     left = max(0, verb.free(standing) - held)
     return Reading(demand.place[1], verb.capacity, verb.spent(standing), held, left, standing[2])
+
+
+Charge = tuple[Limit, Demand, Balance | None]
+"""One amount that was added: the limit, the demand whose `amount` it is, and the balance after it."""
+
+
+def crossed(charges: Iterable[Charge], now: int) -> list[tuple[Limit, int, Reading]]:
+    """The marks of `alert: [80%, 100%]` that these charges have passed: (limit, percent, what the ledger says now).
+
+    Each mark is passed by one charge, whichever worker made it, and so is told once.
+    """
+    passed: list[tuple[Limit, int, Reading]] = []
+    for limit, demand, balance in charges:
+        if not limit.alerts or demand.place[1] != limit.id:
+            continue
+        after = reading(demand, balance, now)
+        above, below = after.used * 100, (after.used - demand.amount) * 100
+        passed += [(limit, mark, after) for mark in limit.alerts if below < mark * after.capacity <= above]
+    return passed
+
+
+def told(decision: Decision, call: Call) -> dict[str, Any]:
+    """The decision as a log's event tells it: ids, limits and numbers, no address and no secret.
+
+    Instants are microseconds. `explain` reads this back and computes nothing of it anew.
+    """
+    principal = decision.principal
+    by_name = {refusal.limit: refusal for refusal in (*decision.refusals, *decision.shadowed)}
+    rows = []
+    balances = decision.balances or (None,) * len(decision.demands)
+    for demand, limit, balance in zip(decision.demands, decision.limits, balances, strict=True):
+        now, refusal = reading(demand, balance, decision.now), by_name.get(demand.place[1])
+        row: dict[str, Any] = {
+            "limit": demand.place[1], "meter": limit.meter.name, "per": "+".join(limit.per), "verb": demand.verb.kind,
+            "asked": demand.amount, "used": now.used, "held": now.held, "of": now.capacity, "left": now.left,
+            "resets": now.resets,
+        }  # fmt: skip
+        if demand.shadow:
+            row["shadow"] = True
+        if isinstance(refusal, NotYet):
+            row |= {"refused": "not_yet", "retry": refusal.at}
+        elif isinstance(refusal, Never):
+            row |= {"refused": "never", "most": refusal.most}
+        if limit.clause:
+            row["clause"] = limit.clause
+        rows.append(row)
+    event: dict[str, Any] = {
+        "decision": decision.id, "action": decision.action.value, "key": principal.key, "org": principal.org,
+        "plan": principal.plan, "method": call.method, "path": call.paths[0], "now": decision.now, "limits": rows,
+    }  # fmt: skip
+    if decision.degraded:
+        event["degraded"] = decision.degraded
+    return event

@@ -28,7 +28,8 @@ class Principal:
     `key` is the credential's public id, "" for an anonymous caller; `org` the customer it belongs to; `plan` one
     of the policy's plans, "" where none are declared. `anchor`: the instant (microseconds) at which the org's
     billing period began, if known. `traits` are what linking may see, `claims` what the directory returned
-    besides, `tags` what limits may ask for with `when: {tag: …}`. An anonymous caller is charged by its network.
+    besides, `tags` what limits may ask for with `when: {tag: …}`, `accepted` the version of the terms that the org
+    has agreed to, "" for none. An anonymous caller is charged by its network.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Principal:
     traits: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
+    accepted: str = ""
 
     @property
     def anonymous(self) -> bool:

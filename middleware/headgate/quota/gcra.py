@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import gcd
 
-from headgate.quota.balance import CLOCK_SKEW, SAFE, Balance, Holds, Standing, carried
+from headgate.quota.balance import CLOCK_SKEW, FOREVER, SAFE, Balance, Holds, Standing, carried, new
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Rate:
     period: int
     burst: int = 0
     capacity: int = field(init=False)
+    spec: int = field(init=False)
     scale: int = field(init=False)
     drain: int = field(init=False)
     brim: int = field(init=False)
@@ -46,6 +47,7 @@ class Rate:
         put = object.__setattr__
         put(self, "capacity", self.amount + self.burst)
         put(self, "scale", self.period // common)
+        put(self, "spec", self.scale)
         put(self, "drain", self.amount // common)
         put(self, "brim", self.capacity * self.scale)
         if self.amount < 1 or self.period < 1 or self.burst < 0:
@@ -57,15 +59,16 @@ class Rate:
         """Drains the backlog for the time that has passed."""
         if balance is None:
             return 0, now, now, ()
-        if balance.spec != self.scale or balance.kind != "rate":
-            return min(carried(balance, now), self.capacity) * self.scale, now, balance.until, ()
-        elapsed = now - balance.since
-        if elapsed < 0:
+        kind, used, since, until, spec, _, _ = balance
+        if spec != self.spec or kind != "rate":
+            ticks = min(carried(balance, now), self.capacity) * self.scale
+            return ticks, now, self._empty(ticks, now), ()
+        if now < since:
             # A small step back is waited for; after a large one the backlog drains from here.
-            since = balance.since if elapsed >= -CLOCK_SKEW else now
-            return balance.used, since, balance.until, ()
-        ticks = balance.used - elapsed * self.drain
-        return ticks if ticks > 0 else 0, now, balance.until, ()
+            since = since if now >= since - CLOCK_SKEW else now
+            return used, since, self._empty(used, since), ()
+        ticks = used - (now - since) * self.drain
+        return ticks if ticks > 0 else 0, now, until, ()
 
     def free(self, standing: Standing) -> int:
         """Whole units below the brim."""
@@ -79,14 +82,25 @@ class Rate:
         """Adds to the backlog; it saturates at 2^53 - 1 ticks."""
         used, since, _, _ = standing
         ticks = used + amount * self.scale
-        if ticks > SAFE:
-            ticks = SAFE
-        return Balance("rate", ticks, since, since - (-ticks // self.drain), self.scale, (), holds)
+        until = since - (-ticks // self.drain)
+        if until > FOREVER or ticks > SAFE:
+            ticks = min(ticks, SAFE)
+            until = self._empty(ticks, since)
+        return new(Balance, ("rate", ticks, since, until, self.spec, (), holds))
+
+    def _empty(self, ticks: int, since: int) -> int:
+        """When a backlog will have drained."""
+        return min(since - (-ticks // self.drain), FOREVER)
 
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Gives back what of the charge has not drained meanwhile: time given once is not given again."""
         undrained = max(0, amount * self.scale - max(0, now - since) * self.drain)
         return max(0, standing[0] - undrained), standing[1], standing[2], ()
+
+    def join(self, one: Standing, other: Standing) -> Standing:
+        """The backlogs add up. Of two instants the later one counts: draining is never credited twice."""
+        ticks, since = min(one[0] + other[0], SAFE), max(one[1], other[1])
+        return ticks, since, self._empty(ticks, since), ()
 
     def ready(self, standing: Standing, need: int, now: int) -> int:
         """When enough of the backlog will have drained."""

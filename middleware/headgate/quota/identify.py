@@ -7,6 +7,7 @@ is believed only as far as the hops that wrote it are trusted. Works on values; 
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -102,7 +103,10 @@ def plausible(secret: bytes) -> bool:
     >>> plausible(b"hg_1234"), plausible(b"a b"), plausible("ключ".encode())
     (True, False, False)
     """
-    return 0 < len(secret) <= SECRET_MAX and all(33 <= byte <= 126 for byte in secret)
+    return len(secret) <= SECRET_MAX and _VISIBLE.fullmatch(secret) is not None
+
+
+_VISIBLE = re.compile(rb"[!-~]+")
 
 
 def digest(pepper: bytes, *parts: bytes) -> bytes:

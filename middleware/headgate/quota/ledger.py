@@ -1,38 +1,42 @@
-"""The ledger's commands: reserve, extend, settle, cancel, and the look that changes nothing.
+"""The ledger's commands: reserve, extend, settle, cancel; merge; and the look that changes nothing.
 
 Law: `apply` is the specification of every store. It takes the balances that a command names and answers the
 outcome and the balances to write; it does no I/O, reads no clock and draws no lot. A store's one duty is to
 run it atomically over all that a command names. Guaranteed, whatever the verbs:
 
 - all or nothing: a reservation is granted under every limit, or no balance changes;
-- a refusal consumes nothing anywhere;
+- a refusal consumes nothing anywhere; it writes at most what time alone, or another policy, has made of a balance;
 - every command may arrive twice, late, or after one that it should have preceded, and counts once;
 - INVARIANT: used + held <= capacity + debt, where debt comes only from settling more than was held.
 
 A *hold* counts against its limit until it is settled; it does not drain and no window edge frees it. What is
-settled counts as used at the instant of settling. A reservation whose worker died is charged at what was held
-when its lease ends; whoever touches the balance next does it, so that no sweeper is needed to be correct.
+settled counts as used at the instant of settling. A reservation whose worker died is charged at what was held,
+as of the instant at which its lease ended; whoever touches the balance next does it, and when that is makes no
+difference, so that no sweeper is needed to be correct.
+
+A merge moves what several subjects have used and hold into one. Whoever settles a hold where it was made, after
+it was moved, is told where it is now (`moved`) and says it again there: `followed` makes that command. So no command
+needs a balance that it does not name, and the two places may lie on different machines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from headgate.quota.balance import LATE, SAFE, Balance, Hold, Holds, Standing, Verb
+from headgate.quota.balance import CLOCK_SKEW, LATE, Balance, Hold, Standing, Verb, new
+from headgate.quota.holds import brought, held_also, note, summed, united, without
+from headgate.quota.meter import checked
+from headgate.quota.window import POLL
 
 Place = tuple[bytes, str]
 """Where a balance lies: (the subject's digest, the limit's id)."""
 
+REPEAT = 10_000_000
+"""How long (microseconds) a verdict is remembered at least: longer than any repeat of a command takes."""
 
-class Demand(NamedTuple):
-    """What a request asks of one balance.
 
-    `amount` in the meter's units, 0 <= amount <= 2^53 - 1. With `hold` it is held until settled, and at least
-    one unit must be free even if the amount is 0 (what will be used is not known yet); without, it is used at
-    once. A `shadow` demand is decided and never refuses: what does not fit is not charged to it.
-    """
-
+class _Demand(NamedTuple):
     place: Place
     verb: Verb
     amount: int
@@ -40,9 +44,38 @@ class Demand(NamedTuple):
     shadow: bool = False
 
 
+class Demand(_Demand):
+    """What a request asks of one balance.
+
+    `amount` in the meter's units, 0 <= amount <= 2^53 - 1. With `hold` it is held until settled, and at least
+    one unit must be free even if the amount is 0 (what will be used is not known yet); without, it is used at
+    once. A `shadow` demand is decided and never refuses: what does not fit is not charged to it.
+
+    Raises AmountError for any other amount, so that none reaches a store.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, place: Place, verb: Verb, amount: int, hold: bool = False, shadow: bool = False) -> Demand:
+        """Checks the amount."""
+        return new(cls, (place, verb, checked(amount), hold, shadow))
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Demand:  # type: ignore[override]  # `_replace` is checked by it, too
+        return cls(*iterable)
+
+    def of(self, amount: int) -> Demand:
+        """The same demand for another amount. Raises AmountError as the constructor does."""
+        return new(Demand, (self[0], self[1], checked(amount), self[3], self[4]))
+
+    def at(self, place: Place) -> Demand:
+        """The same demand on another balance."""
+        return new(Demand, (place, self[1], self[2], self[3], self[4]))
+
+
 class Reserve(NamedTuple):
     """Ask for all `demands` at once. `rid` is made by headgate; `lease` in microseconds bounds the holds and
-    how long the verdict is remembered. The places of one command are distinct."""
+    how long the verdict is remembered (at least `REPEAT`). The places of one command are distinct."""
 
     rid: bytes
     demands: tuple[Demand, ...]
@@ -52,7 +85,8 @@ class Reserve(NamedTuple):
 class Extend(NamedTuple):
     """Hold `amount` more of each demand for a reservation that is still open, and renew its lease.
 
-    `step` counts up from 1 with each extension; a repeated step is answered again and not added again."""
+    `step` counts up from 1 with each extension; a repeated step is answered again and not added again, nor is one
+    that arrives after a later one."""
 
     rid: bytes
     demands: tuple[Demand, ...]
@@ -70,7 +104,8 @@ class Settle(NamedTuple):
 class Cancel(NamedTuple):
     """Undo a reservation that was not served; a `Reserve` that arrives after it is refused.
 
-    `demands` are those of the reservation; `lease` is how long the cancellation is remembered."""
+    `demands` are those of the reservation; `lease` is how long the cancellation is remembered (at least
+    `REPEAT`). What was used at once by a demand in shadow, or has been merged since, stays charged."""
 
     rid: bytes
     demands: tuple[Demand, ...]
@@ -83,7 +118,23 @@ class Look(NamedTuple):
     demands: tuple[Demand, ...]
 
 
-Command = Reserve | Extend | Settle | Cancel | Look
+class Merge(NamedTuple):
+    """Move what each of `sources` has used and holds into `into`; after it they are as untouched.
+
+    Usage adds up as the verb has it, brought to now by the verb that each demand names; windows that have run out
+    carry nothing. Holds move with their leases and leave a note where they were. Amounts are not read. What is
+    moved cannot be moved twice: a repeat moves only what the sources have used since."""
+
+    into: Demand
+    sources: tuple[Demand, ...]
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """All the places that it names, `into` first."""
+        return (self.into, *self.sources)
+
+
+Command = Reserve | Extend | Settle | Cancel | Merge | Look
 
 
 class Receipt(NamedTuple):
@@ -133,16 +184,20 @@ class Refused(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """The reservation is not open (any more): cancelled, settled or lapsed."""
+    """The reservation is not open (any more) at these places: cancelled, settled or lapsed. `moved`: all demands
+    at the places where it may be open, if a merge has moved any of its holds."""
 
     now: int
+    moved: tuple[Demand, ...] = ()
 
 
 class Settled(NamedTuple):
-    """Done, or done before: `balances` stand in the demands' order."""
+    """Done, or done before: `balances` stand in the demands' order. `moved`: demands whose holds a merge has moved,
+    each at its new place; there it is still to be done."""
 
     now: int
     balances: tuple[Balance | None, ...]
+    moved: tuple[Demand, ...] = ()
 
 
 class Seen(NamedTuple):
@@ -172,6 +227,8 @@ def apply(balances: Balances, receipt: Receipt | None, command: Command, now: in
     `balances` answers `.get(place)` for each place that the command names; `receipt` is what is remembered of
     the command's `rid`, or None. Neither is changed: what is to be written stands in the `Change`.
 
+    Raises ValueError for a reservation that names a place twice.
+
     >>> from headgate.quota.window import Total
     >>> d = Demand((b"org", "life"), Total(3), amount=2)
     >>> first = apply({}, None, Reserve(b"r1", (d,), lease=1_000), now=7)
@@ -185,109 +242,191 @@ def apply(balances: Balances, receipt: Receipt | None, command: Command, now: in
     match command:
         case Reserve():
             return _reserve(balances, receipt, command, now)
-        case Extend():
-            return _extend(balances, command, now)
         case Settle():
             return _settle(balances, command, now)
+        case Extend():
+            return _extend(balances, command, now)
         case Cancel():
             return _cancel(balances, receipt, command, now)
+        case Merge():
+            return _merge(balances, command, now)
         case Look(demands):
-            return Change(Seen(now, tuple([balances.get(d.place) for d in demands])), {})
+            return Change(Seen(now, _after(balances, {}, demands)), {})
+
+
+def followed(command: Command, outcome: Outcome) -> Command | None:
+    """The command again, at the places to which a merge has moved what it names; None if there is none to give.
+
+    >>> from headgate.quota.window import Total
+    >>> there, here = (Demand((org, "month"), Total(9), amount=5) for org in (b"org", b"group"))
+    >>> followed(Settle(b"r1", (there,)), Settled(7, (None,), moved=(here,))) == Settle(b"r1", (here,))
+    True
+    """
+    if isinstance(outcome, Gone | Settled) and outcome.moved and isinstance(command, Extend | Settle | Cancel):
+        return command._replace(demands=outcome.moved)
+    return None
 
 
 def _reserve(balances: Balances, receipt: Receipt | None, command: Reserve, now: int) -> Change:
     rid, demands, lease = command
     if receipt is not None:
-        if not receipt.granted:
-            return Change(Gone(now), {})
-        return Change(Granted(now, tuple([balances.get(d.place) for d in demands])), {})
+        return Change(Granted(now, _after(balances, {}, demands)) if receipt.granted else Gone(now), {})
     written: dict[Place, Balance] = {}
     refusals: list[Refusal] = []
     shadowed: list[Refusal] = []
-    after: list[Balance | None] = []
     for place, verb, amount, hold, shadow in demands:
         balance = balances.get(place)
-        standing = verb.bring(balance, now)
-        holds = balance.holds if balance is not None else None
-        held = 0
-        if holds is not None:
-            if holds.due <= now:
-                standing, holds = _collect(verb, standing, holds, now)
+        if balance is None or balance.holds is None:
+            standing, holds, held = verb.bring(balance, now), None, 0
+        else:
+            standing, holds = brought(balance, verb, now)
             held = holds.held if holds is not None else 0
         need = amount or 1 if hold else amount
         if need > verb.free(standing) - held:
             (shadowed if shadow else refusals).append(_refusal(place, verb, standing, held, need, now))
-            after.append(balance)
             continue
         if hold:
-            holds = _held(holds, rid, Hold(amount, now + lease))
+            # Already here only if a repeat comes later than any should: then it holds nothing twice.
+            if holds is None or rid not in holds.by_rid:
+                holds = held_also(holds, rid, new(Hold, (amount, now + lease, 0, False, None)), now)
             amount = 0
-        balance = verb.put(standing, amount, holds, now)
-        written[place] = balance
-        after.append(balance)
+        written[place] = verb.put(standing, amount, holds, now)
     if refusals:
-        untouched = tuple([balances.get(d.place) for d in demands])
-        return Change(Refused(now, tuple(refusals), untouched, tuple(shadowed)), {})
-    return Change(Granted(now, tuple(after), tuple(shadowed)), written, Receipt(True, now, now + lease))
+        kept = _kept(balances, demands, now)
+        return Change(Refused(now, tuple(refusals), _after(balances, kept, demands), tuple(shadowed)), kept)
+    if len(written) + len(shadowed) != len(demands):
+        raise ValueError("a reservation names a place twice")
+    receipt = new(Receipt, (True, now, now + (lease if lease > REPEAT else REPEAT)))
+    if shadowed:
+        written = {**_kept(balances, demands, now), **written}
+        return Change(Granted(now, _after(balances, written, demands), tuple(shadowed)), written, receipt)
+    # All were written, in the demands' order.
+    return new(Change, (new(Granted, (now, tuple(written.values()), ())), written, receipt))
+
+
+def _kept(balances: Balances, demands: tuple[Demand, ...], now: int) -> dict[Place, Balance]:
+    """What is written though nothing is granted: balances that would else be brought anew from what no longer holds.
+
+    If a clock was set back, the balance would wait for it to catch up; if the policy has changed, the usage would
+    end with the old window; and leases that have ended would be gone through each time.
+    """
+    kept: dict[Place, Balance] = {}
+    for place, verb, *_ in demands:
+        balance = balances.get(place)
+        if balance is None or (balance.until <= now and balance.holds is None):
+            continue  # as good as untouched: a store may have forgotten it, and must decide alike
+        ahead = now + CLOCK_SKEW
+        holds = balance.holds
+        leases = holds is not None and (holds.due <= now or holds.seen > ahead)
+        if leases or balance.since > ahead or balance.spec != verb.spec or balance.kind != verb.kind:
+            standing, holds = brought(balance, verb, now)
+            kept[place] = verb.put(standing, 0, holds, now)
+    return kept
 
 
 def _extend(balances: Balances, command: Extend, now: int) -> Change:
     rid, demands, lease, step = command
     written: dict[Place, Balance] = {}
     refusals: list[Refusal] = []
+    shadowed: list[Refusal] = []
     for place, verb, amount, _, shadow in demands:
-        standing, holds = _standing(balances.get(place), verb, now)
+        standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is None or mine is None or mine.lapsed:
-            if shadow:
+            if shadow and (mine is None or mine.to is None):
                 continue
-            return Change(Gone(now), {})
+            return Change(Gone(now, _moved(balances, demands, rid)), {})
         if mine.step >= step:
             continue
-        if amount > verb.free(standing) - holds.held and amount and not shadow:
-            refusals.append(_refusal(place, verb, standing, holds.held, amount, now))
-            continue
-        grown = Hold(min(mine.amount + amount, SAFE), now + lease, step)
-        written[place] = verb.put(standing, 0, _held(_without(holds, rid), rid, grown), now)
+        others, need = holds.held - mine.amount, mine.amount + amount
+        if amount and need > verb.free(standing) - others:
+            (shadowed if shadow else refusals).append(_refusal(place, verb, standing, others, need, now))
+            need = mine.amount
+        grown = held_also(without(holds, rid, now), rid, Hold(need, now + lease, step), now)
+        written[place] = verb.put(standing, 0, grown, now)
     if refusals:
-        return Change(Refused(now, tuple(refusals), tuple([balances.get(d.place) for d in demands])), {})
-    return Change(Granted(now, _after(balances, written, demands)), written)
+        kept = _kept(balances, demands, now)
+        return Change(Refused(now, tuple(refusals), _after(balances, kept, demands), tuple(shadowed)), kept)
+    return Change(Granted(now, _after(balances, written, demands), tuple(shadowed)), written)
+
+
+def _moved(balances: Balances, demands: tuple[Demand, ...], rid: bytes) -> tuple[Demand, ...]:
+    """The demands where their holds are now, or nothing if none was moved."""
+    there = []
+    for demand in demands:
+        balance = balances.get(demand.place)
+        mine = balance.holds.by_rid.get(rid) if balance is not None and balance.holds is not None else None
+        there.append(demand if mine is None or mine.to is None else demand.at(mine.to))
+    return tuple(there) if tuple(there) != demands else ()
 
 
 def _settle(balances: Balances, command: Settle, now: int) -> Change:
     rid, demands = command
     written: dict[Place, Balance] = {}
-    for place, verb, actual, _, _ in demands:
-        standing, holds = _standing(balances.get(place), verb, now)
+    moved: list[Demand] = []
+    for demand in demands:
+        place, verb, actual, _, _ = demand
+        standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is None or mine is None:
             continue  # settled before, or never held here: once is all there is
+        if mine.to is not None:
+            moved.append(demand.at(mine.to))
+            continue
         if mine.lapsed:
             if actual < mine.amount:
                 standing = verb.less(standing, mine.amount - actual, mine.until - LATE, now)
             actual = max(0, actual - mine.amount)
-        written[place] = verb.put(standing, actual, _without(holds, rid), now)
-    return Change(Settled(now, _after(balances, written, demands)), written)
+        written[place] = verb.put(standing, actual, without(holds, rid, now), now)
+    return new(Change, (new(Settled, (now, _after(balances, written, demands), tuple(moved))), written, None))
 
 
 def _cancel(balances: Balances, receipt: Receipt | None, command: Cancel, now: int) -> Change:
     rid, demands, lease = command
     written: dict[Place, Balance] = {}
-    undone = Receipt(False, now, now + lease)
-    if receipt is not None and not receipt.granted:
-        return Change(Settled(now, _after(balances, written, demands)), written)
-    for place, verb, amount, hold, shadow in demands:
-        standing, holds = _standing(balances.get(place), verb, now)
+    moved: list[Demand] = []
+    for demand in demands:
+        place, verb, amount, hold, shadow = demand
+        standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is not None and mine is not None:
+            if mine.to is not None:
+                moved.append(demand.at(mine.to))
+                continue
             if mine.lapsed:
                 standing = verb.less(standing, mine.amount, mine.until - LATE, now)
-            written[place] = verb.put(standing, 0, _without(holds, rid), now)
-        elif not hold and not shadow and receipt is not None:
+            written[place] = verb.put(standing, 0, without(holds, rid, now), now)
+        elif not hold and not shadow and receipt is not None and receipt.granted:
             # A shadow demand may not have been charged: to give it back could free what others used.
             standing = verb.less(standing, amount, receipt.at, now)
             written[place] = verb.put(standing, 0, holds, now)
-    return Change(Settled(now, _after(balances, written, demands)), written, undone)
+    undone = Receipt(False, now, now + max(lease, REPEAT))
+    return Change(Settled(now, _after(balances, written, demands), tuple(moved)), written, undone)
+
+
+def _merge(balances: Balances, command: Merge, now: int) -> Change:
+    (into, verb, *_), sources = command
+    total, union = brought(balances.get(into), verb, now)
+    by_rid = dict(union.by_rid) if union is not None else {}
+    written: dict[Place, Balance] = {}
+    for place, own, *_ in sources:
+        balance = written.get(place) or balances.get(place)
+        if balance is None or place == into:
+            continue
+        standing, holds = brought(balance, own, now)
+        left = own.put(standing, 0, None, now)
+        found = holds.by_rid if holds is not None else {}
+        moving = {rid: hold for rid, hold in found.items() if hold.to is None}
+        if not left.used and not moving:
+            continue
+        total = verb.join(total, verb.bring(left, now))
+        for rid, hold in moving.items():
+            by_rid[rid] = united(by_rid.get(rid), hold)
+        notes = {rid: note(hold, into) for rid, hold in found.items()}
+        written[place] = Balance(own.kind, 0, now, now, own.spec, (), summed(notes, now))
+    if written:
+        written[into] = verb.put(total, 0, summed(by_rid, now), now)
+    return Change(Settled(now, _after(balances, written, command.demands)), written)
 
 
 def _after(
@@ -297,55 +436,17 @@ def _after(
 
 
 def _refusal(place: Place, verb: Verb, standing: Standing, held: int, need: int, now: int) -> Refusal:
-    if need > verb.capacity:
-        return Never(place[1], verb.capacity)
-    at = verb.ready(standing, need + held, now)
-    if at >= SAFE:
-        # Holds may be given back; without them it is for good.
-        return Never(place[1], max(0, verb.free(standing))) if need > verb.free(standing) else NotYet(place[1], now)
-    return NotYet(place[1], at)
+    """Why `need` does not fit, and when it will if nothing else happens.
 
-
-def _standing(balance: Balance | None, verb: Verb, now: int) -> tuple[Standing, Holds | None]:
-    """The balance at `now`, with the holds that fell due charged."""
-    standing = verb.bring(balance, now)
-    holds = balance.holds if balance is not None else None
-    if holds is not None and holds.due <= now:
-        return _collect(verb, standing, holds, now)
-    return standing, holds
-
-
-def _collect(verb: Verb, standing: Standing, holds: Holds, now: int) -> tuple[Standing, Holds | None]:
-    """Charges live holds whose lease has ended, and forgets those that lapsed long ago."""
-    kept: dict[bytes, Hold] = {}
-    lapsed = 0
-    for rid, hold in holds.by_rid.items():
-        if hold.until > now:
-            kept[rid] = hold
-        elif not hold.lapsed and verb.kind != "max":
-            lapsed += hold.amount
-            kept[rid] = Hold(hold.amount, now + LATE, hold.step, lapsed=True)
-    charged = verb.put(standing, lapsed, None, now)
-    return (charged.used, charged.since, charged.until, charged.parts), _sum(kept)
-
-
-def _held(holds: Holds | None, rid: bytes, hold: Hold) -> Holds:
-    if holds is None:
-        return Holds(hold.amount, hold.until, {rid: hold})
-    return Holds(holds.held + hold.amount, min(holds.due, hold.until), {**holds.by_rid, rid: hold})
-
-
-def _without(holds: Holds, rid: bytes) -> Holds | None:
-    kept = {other: hold for other, hold in holds.by_rid.items() if other != rid}
-    if not kept:
-        return None
-    mine = holds.by_rid[rid]
-    # `due` may stay earlier than it needs to be: then a later command looks once for nothing.
-    return Holds(holds.held - (0 if mine.lapsed else mine.amount), holds.due, kept)
-
-
-def _sum(by_rid: dict[bytes, Hold]) -> Holds | None:
-    if not by_rid:
-        return None
-    held = sum(hold.amount for hold in by_rid.values() if not hold.lapsed)
-    return Holds(held, min(hold.until for hold in by_rid.values()), by_rid)
+    Where only holds stand in the way nobody knows when: they may be given back any moment, and waiting for what
+    is used to drain is not worth more than asking again soon.
+    """
+    # What is used up of a lifetime stays used up: no time gives it back.
+    most = max(0, verb.free(standing)) if verb.kind == "total" else verb.capacity
+    if need > most:
+        return Never(place[1], most)
+    soon = now + POLL
+    fits = verb.ready(standing, need + held, now) if need + held <= verb.capacity else soon
+    if need <= verb.free(standing):
+        return NotYet(place[1], min(fits, soon))
+    return NotYet(place[1], max(fits, verb.ready(standing, need, now)))

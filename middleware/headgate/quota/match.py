@@ -15,7 +15,7 @@ from typing import NamedTuple
 from headgate.quota.balance import FOREVER, Verb
 from headgate.quota.calendar import Calendar
 from headgate.quota.facts import Call, Group, Principal
-from headgate.quota.ledger import Demand, Place
+from headgate.quota.ledger import Demand, Merge, Place
 from headgate.quota.meter import Meter
 from headgate.quota.window import Max
 
@@ -49,6 +49,7 @@ class Limit:
     | `clause` | id of the sentence of the terms that it enforces, or "" |
     | `on_store_error` | `open`, `closed` or `local` |
     | `share` | `slice`: the part (of `WHOLE`) that a worker may hold pre-charged |
+    | `conditions` | each test of `when` and `unless`: as it is written, and whether a call meets it |
     """
 
     id: str
@@ -65,6 +66,7 @@ class Limit:
     share: int = 0
     deny_status: int = 429
     deny_message: str = ""
+    conditions: tuple[tuple[str, Condition], ...] = ()
 
     def value_for(self, plans: Iterable[str], values: Mapping[str, Value]) -> Value:
         """The largest of the plans' values: a group has its members' best one, once, and never their sum.
@@ -133,17 +135,25 @@ class Tariff:
     group: Group | None = None
     scopes: Mapping[str, str] = field(default_factory=dict)
     memo: dict[int, Asked] = field(default_factory=dict)
+    always: int = field(init=False)
+    tests: tuple[tuple[int, Condition], ...] = field(init=False)
+    varying: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A choice of lines is a number with a bit for each: those without a condition are chosen beforehand.
+        bits = [(1 << at, line) for at, line in enumerate(self.lines)]
+        put = object.__setattr__
+        put(self, "always", sum([bit for bit, line in bits if line.limit.applies is None]))
+        put(self, "tests", tuple([(bit, line.limit.applies) for bit, line in bits if line.limit.applies is not None]))
+        put(self, "varying", sum([bit for bit, line in bits if line.fixed is None]))
 
     def asked(self, call: Call) -> Asked:
         """What the call asks of each line that it meets."""
-        choice, bit, fixed = 0, 1, True
-        for line in self.lines:
-            applies = line[0].applies
-            if applies is None or applies(call):
+        choice = self.always
+        for bit, applies in self.tests:
+            if applies(call):
                 choice |= bit
-                fixed = fixed and line[5] is not None
-            bit <<= 1
-        if not fixed:
+        if choice & self.varying:
             return self._asked(choice, call)
         kept = self.memo.get(choice)
         if kept is None:
@@ -293,7 +303,7 @@ def _line(
     if principal.anonymous or any(_needs_request(scope, scopes) for scope in limit.per):
         return Line(limit, name, verb, shadow, None, None)
     place = (digest(subject_of(limit.per, principal, group, None, scopes)), name)
-    known = limit.meter.known_before or isinstance(verb, Max) or limit.meter.source == "app"
+    known = isinstance(verb, Max) or not (limit.meter.source == "bytes_in" or limit.meter.reserve_from)
     fixed = _demand(limit.meter, place, verb, shadow, limit.meter.reserve) if known else None
     return Line(limit, name, verb, shadow, place, fixed)
 
@@ -302,3 +312,19 @@ def _needs_request(scope: str, scopes: Mapping[str, str]) -> bool:
     if scope in {"key", "org", "group"}:
         return False
     return scope in REQUEST_SCOPES or not scopes.get(scope, scope).startswith("claim.")
+
+
+def predecessors(tariff: Tariff, digest: Digest) -> tuple[Merge, ...]:
+    """What has to be moved before a group's first request: what its orgs used on their own, limit by limit.
+
+    So usage from before the link counts. Limits that count the group by something else besides (`[group, model]`)
+    have no places that could be known beforehand: there only what is used from the link on is shared.
+    """
+    if tariff.group is None:
+        return ()
+    merges = []
+    for line in tariff.lines:
+        if line.place is not None and line.limit.per == ("group",):
+            sources = [(digest(("org", org)), line.name) for org in sorted(tariff.group.orgs)]
+            merges.append(Merge(Demand(line.place, line.verb, 0), tuple([Demand(s, line.verb, 0) for s in sources])))
+    return tuple(merges)

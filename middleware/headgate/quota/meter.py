@@ -8,8 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headgate.errors import AmountError
+from headgate.quota.balance import SAFE
+
 BUILT_IN = ("requests", "bytes_in", "bytes_out", "streams")
 """Meters of every policy: requests begun; body bytes received and sent; responses under way."""
+
+
+def checked(amount: int) -> int:
+    """The amount, if it can be counted: an integer, 0 <= amount <= 2^53 - 1. Raises AmountError for anything else.
+
+    Truth values, floats and digits in a string are not taken for numbers, whatever they look like.
+
+    >>> checked(True)
+    Traceback (most recent call last):
+    headgate.errors.AmountError: an amount is a whole number from 0 to 2^53 - 1; got True
+    """
+    if type(amount) is not int or not 0 <= amount <= SAFE:
+        raise AmountError(f"an amount is a whole number from 0 to 2^53 - 1; got {amount!r:.40}")
+    return amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +64,15 @@ class Meter:
         return kind in {"request", "bytes_in", "bytes_out", "app", "header"}
 
     def bounded(self, amount: int) -> int:
-        """What is charged for a reported amount: never negative, never above `most`.
+        """What is charged for a reported amount: never above `most`, nor above what can be counted.
+
+        Raises AmountError for what is no whole number from 0 up.
 
         >>> Meter("compute", "header.x-query-cost", most=5).bounded(9)
         5
         """
-        amount = max(0, amount)
-        return amount if self.most is None else min(amount, self.most)
+        most = SAFE if self.most is None else self.most
+        return checked(min(amount, most) if type(amount) is int else amount)
 
 
 BUILT_IN_METERS = {

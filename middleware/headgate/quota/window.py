@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headgate.quota.balance import CLOCK_SKEW, FOREVER, SAFE, Balance, Holds, Parts, Standing, carried
+from headgate.quota.balance import CLOCK_SKEW, FOREVER, SAFE, Balance, Holds, Parts, Standing, carried, new
 
 SUB_WINDOWS = 24
 """Into how many parts a rolling window is cut. A unit is forgotten between W and W + W/24 after it was used:
@@ -56,14 +56,16 @@ class Quota:
         """The open window's usage, or a fresh window where the old one has run out."""
         if balance is None:
             return 0, *self.window(now), ()
-        if balance.spec != self.spec or balance.kind != "quota":
+        kind, used, since, until, spec, parts, _ = balance
+        if spec != self.spec or kind != "quota":
             return carried(balance, now), *self.window(now), ()
-        _, used, since, until, _, parts, _ = balance
+        if not used and self.length:
+            return 0, now, now + self.length, ()  # not opened by its first unit yet
         if now >= until:
             start, end = self.window(now)
             # The gate's clock may lag behind the store's: a window that has ended does not open again.
             return (0, start, end, parts) if end > until else (used, since, until, parts)
-        if now < since:
+        if now < since - CLOCK_SKEW:
             # The clock was set back out of the window: it is held for one more length, then given up.
             return used, now, now + (until - since), parts
         return used, since, until, parts
@@ -79,12 +81,20 @@ class Quota:
     def put(self, standing: Standing, amount: int, holds: Holds | None, now: int) -> Balance:
         """Adds to the window's usage; it saturates at 2^53 - 1."""
         used, since, until, _ = standing
-        return Balance("quota", min(used + amount, SAFE), since, until, self.spec, (), holds)
+        used += amount
+        return new(Balance, ("quota", used if used < SAFE else SAFE, since, until, self.spec, (), holds))
 
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Gives back what was charged in this window; a charge of an earlier one is gone with it."""
         used, start, until, parts = standing
         return (max(0, used - amount) if since >= start else used), start, until, parts
+
+    def join(self, one: Standing, other: Standing) -> Standing:
+        """Usage adds up; of two open windows the one that ends later is kept: nothing is given up early."""
+        if not one[0] or not other[0]:
+            return one if one[0] or not other[0] else other
+        longer = one if one[2] >= other[2] else other
+        return min(one[0] + other[0], SAFE), longer[1], longer[2], ()
 
     def ready(self, standing: Standing, need: int, now: int) -> int:
         """The window's end."""
@@ -118,15 +128,18 @@ class Rolling:
         """Drops the sub-windows that lie behind; those a set-back clock left ahead fold into the present."""
         if balance is None:
             return 0, now, now, ()
+        kind, used, since, until, spec, parts, _ = balance
         present = now // self.spec
-        if balance.spec != self.spec or balance.kind != "rolling":
+        if spec != self.spec or kind != "rolling":
             units = carried(balance, now)
-            return units, now, now, ((present, units),) if units else ()
-        parts = balance.parts
+            return (units, now, self._forgotten(present), ((present, units),)) if units else (0, now, now, ())
+        if now >= since or since > now + CLOCK_SKEW:
+            since = now
         if parts and (parts[-1][0] > present or self._forgotten(parts[0][0]) <= now):
             parts = self._live(parts, now)
-            return sum(units for _, units in parts), now, balance.until, parts
-        return balance.used, now, balance.until, parts
+            until = self._forgotten(parts[-1][0]) if parts else now
+            return sum([units for _, units in parts]), since, until, parts
+        return used, since, until, parts
 
     def _live(self, parts: Parts, now: int) -> Parts:
         horizon = (now + CLOCK_SKEW) // self.spec
@@ -144,12 +157,13 @@ class Rolling:
 
     def put(self, standing: Standing, amount: int, holds: Holds | None, now: int) -> Balance:
         """Adds to the present sub-window; it saturates at 2^53 - 1."""
-        used, _, _, parts = standing
-        amount = min(amount, SAFE - used)
+        used, since, _, parts = standing
+        if used + amount > SAFE:
+            amount = SAFE - used
         if amount:
             parts = _added(parts, now // self.spec, amount)
         until = self._forgotten(parts[-1][0]) if parts else now
-        return Balance("rolling", used + amount, now, until, self.spec, parts, holds)
+        return new(Balance, ("rolling", used + amount, since, until, self.spec, parts, holds))
 
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Gives back into the sub-window in which it was charged, if that still counts."""
@@ -158,6 +172,16 @@ class Rolling:
         back = min(amount, next((units for part, units in parts if part == at), 0))
         kept = tuple((part, units - back if part == at else units) for part, units in parts)
         return used - back, start, until, tuple(p for p in kept if p[1])
+
+    def join(self, one: Standing, other: Standing) -> Standing:
+        """Sub-windows unite: each unit is forgotten when it would have been."""
+        by_part = dict(one[3])
+        for part, units in other[3]:
+            by_part[part] = by_part.get(part, 0) + units
+        used, parts = sum(by_part.values()), tuple(sorted(by_part.items()))
+        if used > SAFE:  # INVARIANT: `used` is the sum of the parts
+            used, parts = SAFE, ((parts[-1][0], SAFE),)
+        return used, max(one[1], other[1]), max(one[2], other[2]), parts
 
     def ready(self, standing: Standing, need: int, now: int) -> int:
         """When enough sub-windows will lie behind."""
@@ -187,6 +211,7 @@ class Max:
 
     capacity: int
     lease: int
+    spec: int = field(init=False, default=0, repr=False)
     kind: str = field(init=False, default="max", repr=False)
 
     def bring(self, balance: Balance | None, now: int) -> Standing:
@@ -203,11 +228,15 @@ class Max:
 
     def put(self, standing: Standing, amount: int, holds: Holds | None, now: int) -> Balance:
         """Keeps the holds; an amount that ended leaves no trace."""
-        return Balance("max", 0, now, now, 0, (), holds)
+        return new(Balance, ("max", 0, now, now, 0, (), holds))
 
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Nothing was used, nothing is given back."""
         return standing
+
+    def join(self, one: Standing, other: Standing) -> Standing:
+        """Nothing was used; the holds unite, and they are the ledger's."""
+        return one
 
     def ready(self, standing: Standing, need: int, now: int) -> int:
         """Soon: a place may be freed at any time."""
@@ -219,14 +248,15 @@ class Total:
     """`capacity` units in a lifetime; what is used stays used."""
 
     capacity: int
+    spec: int = field(init=False, default=0, repr=False)
     kind: str = field(init=False, default="total", repr=False)
 
     def bring(self, balance: Balance | None, now: int) -> Standing:
         """All that was ever used."""
         if balance is None:
             return 0, now, FOREVER, ()
-        used = balance.used if balance.kind == "total" else carried(balance, now)
-        return used, balance.since, FOREVER, ()
+        kind, used, since, _, _, _, _ = balance
+        return used if kind == "total" else carried(balance, now), since, FOREVER, ()
 
     def free(self, standing: Standing) -> int:
         """Units left for good."""
@@ -238,11 +268,17 @@ class Total:
 
     def put(self, standing: Standing, amount: int, holds: Holds | None, now: int) -> Balance:
         """Adds for good; it saturates at 2^53 - 1."""
-        return Balance("total", min(standing[0] + amount, SAFE), standing[1], FOREVER, 0, (), holds)
+        used, since, _, _ = standing
+        used += amount
+        return new(Balance, ("total", used if used < SAFE else SAFE, since, FOREVER, 0, (), holds))
 
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Gives back in full."""
         return max(0, standing[0] - amount), standing[1], standing[2], ()
+
+    def join(self, one: Standing, other: Standing) -> Standing:
+        """Usage adds up."""
+        return min(one[0] + other[0], SAFE), min(one[1], other[1]), FOREVER, ()
 
     def ready(self, standing: Standing, need: int, now: int) -> int:
         """Never."""

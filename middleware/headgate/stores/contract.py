@@ -15,14 +15,17 @@ from headgate.quota.ledger import Command, Outcome
 class Store(Protocol):
     """Where balances are kept.
 
-    Guaranteed by every store, and shown by the contract suite of `headgate.testing`: each command is applied whole or
-    not at all, to every worker that shares the store; the commands of one call are applied in their order; a
-    repeated command answers alike; what was acknowledged survives the worker's death (not the machine's).
+    Guaranteed by every store, and shown by the contract suite (`headgate.testing.stores.StoreContract`): each command
+    is applied whole or not at all, to every worker that shares the store; the commands of one call are applied in
+    their order; a repeated command answers alike; what was acknowledged survives the worker's death (not the
+    machine's); a caller that is cancelled disturbs nobody else's call.
 
-    `immediate`: `transact` never waits, so that no deadline need be kept for it.
+    `immediate`: `transact` never waits, so that no deadline need be kept for it. `deadline`: how long (seconds) a
+    caller should wait for this store where the operator says nothing; 0 for one that is immediate.
     """
 
     immediate: bool
+    deadline: float
 
     async def transact(self, commands: Sequence[Command], now: int | None = None) -> list[Outcome]:
         """Apply the commands; `now` (microseconds) replaces the store's own clock in tests.

@@ -1,22 +1,24 @@
 """The ledger in this process: for tests, and for an app of one worker that may forget on restart.
 
 Law: bounded, and no bound gives anybody a fresh window. When the table is full, only balances that are as good as
-untouched are dropped; who still finds no room shares one overflow balance with all others, limit by limit.
+untouched are dropped; who still finds no room shares one overflow balance with all others, limit by limit. As long
+as anything counts there, nobody new gets a balance of its own under that limit: it could have been in there before.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 from headgate.clock import Clock, wall_clock
 from headgate.quota.balance import Balance
-from headgate.quota.ledger import Cancel, Command, Extend, Look, Outcome, Place, Receipt, Reserve, Settle, apply
-
-Change = Reserve | Extend | Settle | Cancel
+from headgate.quota.ledger import Command, Demand, Merge, Outcome, Place, Receipt, Reserve, apply
 
 ROOM = 200_000
 """Balances that are kept; about 400 bytes each, 80 MB when full."""
+
+REMEMBERED = 50_000
+"""Verdicts that are remembered at least (twice as many at most), about 190 bytes each. Nothing gets lost on the way
+within a process: a repeat comes at once, or after a fault of whoever calls."""
 
 OVERFLOW = b"\0overflow"
 """The subject of those who found no room. Nine bytes long: no digest, which has sixteen, can equal it."""
@@ -26,7 +28,7 @@ SWEEP = 8
 
 
 class MemoryStore:
-    """Balances and receipts in two dictionaries. Not shared between processes.
+    """Balances and receipts in dictionaries. Not shared between processes.
 
     >>> import asyncio
     >>> from headgate.quota.ledger import Demand, Reserve
@@ -38,15 +40,16 @@ class MemoryStore:
     """
 
     immediate = True
+    deadline = 0.0
 
     def __init__(self, *, clock: Clock = wall_clock, room: int = ROOM) -> None:
         self._clock = clock
         self._room = room
         self._balances: dict[Place, Balance] = {}
         self._receipts: dict[bytes, Receipt] = {}
-        self._expiring: deque[tuple[int, bytes]] = deque()
+        self._older: dict[bytes, Receipt] = {}
         self._walk: Iterator[Place] = iter(())
-        self._crowded = False
+        self._overflows: set[str] = set()
 
     async def transact(self, commands: Sequence[Command], now: int | None = None) -> list[Outcome]:
         """Apply the commands, in order; never waits and never fails."""
@@ -58,49 +61,46 @@ class MemoryStore:
 
     def _applied(self, command: Command, now: int) -> Outcome:
         balances = self._balances
-        if isinstance(command, Look):
-            return apply(balances, None, command, now).outcome
-        if self._crowded or len(balances) + len(command.demands) > self._room:
+        if self._overflows or len(balances) + len(command.demands) > self._room:
             command = self._roomed(command, now)
-        rid = command.rid
-        outcome, written, receipt = apply(balances, self._receipts.get(rid), command, now)
+        rid = getattr(command, "rid", b"")
+        outcome, written, receipt = apply(balances, self._receipts.get(rid) or self._older.get(rid), command, now)
         balances.update(written)
         if receipt is not None:
             self._receipts[rid] = receipt
-            self._expiring.append((receipt.until, rid))
-            self._forget(now)
+            if len(self._receipts) >= REMEMBERED:
+                self._older, self._receipts = self._receipts, {}
         return outcome
 
-    def _forget(self, now: int) -> None:
-        """Drops receipts that have run out. Leases differ, so one may wait behind a longer one: late, never early."""
-        expiring = self._expiring
-        while expiring and expiring[0][0] <= now:
-            _, rid = expiring.popleft()
-            kept = self._receipts.get(rid)
-            if kept is not None and kept.until <= now:
-                del self._receipts[rid]
+    def _roomed(self, command: Command, now: int) -> Command:
+        """The command as it fits: places that find no room in the table become the overflow's."""
+        self._drained(now)
+        balances = self._balances
+        strangers = [demand.place for demand in command.demands if demand.place not in balances]
+        if isinstance(command, Reserve | Merge):
+            for _ in strangers:
+                self._drop_idle(now)
+            if len(balances) + len(strangers) > self._room:
+                self._overflows.update([limit for _, limit in strangers])
+        if isinstance(command, Merge):
+            # What a stranger has in the overflow cannot be told from what others have: it stays there.
+            sources = tuple([demand for demand in command.sources if demand.place in balances])
+            return Merge(self._placed(command.into), sources)
+        return command._replace(demands=tuple([self._placed(demand) for demand in command.demands]))
 
-    def _roomed(self, command: Change, now: int) -> Change:
-        """The command as it fits: places that find no room in the table become the overflow's.
+    def _placed(self, demand: Demand) -> Demand:
+        limit = demand.place[1]
+        if limit in self._overflows and demand.place not in self._balances:
+            return demand.at((OVERFLOW, limit))
+        return demand
 
-        What was held in the overflow is settled there, whether or not there is room by then.
-        """
-        strangers = [demand for demand in command.demands if demand.place not in self._balances]
-        for _ in strangers:
-            self._drop_idle(now)
-        crowded = isinstance(command, Reserve) and len(self._balances) + len(strangers) > self._room
-        demands = tuple(
-            demand._replace(place=(OVERFLOW, demand.place[1]))
-            if demand in strangers and (crowded or self._overflowed(demand.place[1], command.rid))
-            else demand
-            for demand in command.demands
-        )
-        self._crowded = self._crowded or crowded
-        return command._replace(demands=demands)
-
-    def _overflowed(self, limit: str, rid: bytes) -> bool:
-        shared = self._balances.get((OVERFLOW, limit))
-        return shared is not None and shared.holds is not None and rid in shared.holds.by_rid
+    def _drained(self, now: int) -> None:
+        """Closes the overflow of every limit under which nothing counts there any more."""
+        for limit in list(self._overflows):
+            shared = self._balances.get((OVERFLOW, limit))
+            if shared is None or _idle(shared, now):
+                self._balances.pop((OVERFLOW, limit), None)
+                self._overflows.discard(limit)
 
     def _drop_idle(self, now: int) -> None:
         for _ in range(SWEEP):
@@ -109,5 +109,15 @@ class MemoryStore:
                 self._walk = iter(list(self._balances))
                 continue
             balance = self._balances.get(place)
-            if balance is not None and balance.until <= now and balance.holds is None:
+            if balance is not None and place[0] != OVERFLOW and _idle(balance, now):
                 del self._balances[place]
+
+
+def _idle(balance: Balance, now: int) -> bool:
+    """Whether a balance is as good as untouched: nothing counts, and nothing is held or may still be charged."""
+    if balance.until > now:
+        return False
+    holds = balance.holds
+    return holds is None or all(
+        hold.until <= now and (hold.lapsed or balance.kind == "max") for hold in holds.by_rid.values()
+    )

@@ -1,0 +1,91 @@
+"""What is held for reservations that are still open: leases, how they end, and how they move.
+
+Law: an amount is held until it is settled or its lease ends. Then it is charged, once, as of that very instant,
+whenever that is noticed; a concurrent place is freed. A settlement that comes late still finds what was charged,
+for `LATE` microseconds, and replaces it by the truth. It knows no limit: the verb that charges is handed in.
+"""
+
+from __future__ import annotations
+
+from headgate.quota.balance import CLOCK_SKEW, LATE, SAFE, Balance, Hold, Holds, Standing, Verb, new
+
+
+def brought(balance: Balance | None, verb: Verb, now: int) -> tuple[Standing, Holds | None]:
+    """What counts as used at `now` and what is held then, with the leases that have ended charged.
+
+    >>> from headgate.quota.window import Total
+    >>> held = Balance("total", 1, 0, SAFE, 0, (), Holds(2, 50, {b"r1": Hold(2, until=50)}))
+    >>> [(standing[0], holds.held) for standing, holds in (brought(held, Total(9), now) for now in (49, 50))]
+    [(1, 2), (3, 0)]
+    """
+    if balance is None or balance.holds is None:
+        return verb.bring(balance, now), None
+    holds = balance.holds
+    if holds.seen > now + CLOCK_SKEW:
+        holds = _set_back(holds, now)
+    if holds.due <= now:
+        return _lapsed(balance, verb, holds, now)
+    return verb.bring(balance, now), holds
+
+
+def _set_back(holds: Holds, now: int) -> Holds:
+    """The holds as they stand by a clock that was set back: what was left of each lease is left of it still."""
+    by = holds.seen - now
+    by_rid = {rid: hold._replace(until=hold.until - by) for rid, hold in holds.by_rid.items()}
+    return Holds(holds.held, holds.due - by, by_rid, now)
+
+
+def _lapsed(balance: Balance, verb: Verb, holds: Holds, now: int) -> tuple[Standing, Holds | None]:
+    """Charges live holds as of the instants at which their leases ended, and forgets those that lapsed long ago."""
+    kept: dict[bytes, Hold] = {}
+    for rid, hold in sorted(holds.by_rid.items(), key=lambda item: item[1].until):
+        if hold.until > now:
+            kept[rid] = hold
+        elif not hold.lapsed and verb.kind != "max":
+            # INVARIANT: never before `since`: a backlog must not drain twice for the same time.
+            at = min(now, max(hold.until, balance.since))
+            balance = verb.put(verb.bring(balance, at), hold.amount, None, at)
+            if hold.until + LATE > now:
+                kept[rid] = hold._replace(until=hold.until + LATE, lapsed=True)
+    return verb.bring(balance, now), summed(kept, max(now, holds.seen))
+
+
+def held_also(holds: Holds | None, rid: bytes, hold: Hold, now: int) -> Holds:
+    """The holds and one more."""
+    if holds is None:
+        return new(Holds, (hold.amount, hold.until, {rid: hold}, now))
+    by_rid = {**holds.by_rid, rid: hold}
+    return Holds(holds.held + hold.amount, min(holds.due, hold.until), by_rid, max(now, holds.seen))
+
+
+def without(holds: Holds, rid: bytes, now: int) -> Holds | None:
+    """The holds but one that is among them."""
+    if len(holds.by_rid) == 1:
+        return None
+    kept = dict(holds.by_rid)
+    mine = kept.pop(rid)
+    # `due` may stay earlier than it needs to be: then a later command looks once for nothing.
+    return Holds(holds.held - (0 if mine.lapsed else mine.amount), holds.due, kept, max(now, holds.seen))
+
+
+def summed(by_rid: dict[bytes, Hold], now: int) -> Holds | None:
+    """The holds by their ids, with their sum and when the first is due; None for none."""
+    if not by_rid:
+        return None
+    held = sum([hold.amount for hold in by_rid.values() if not hold.lapsed])
+    return Holds(held, min([hold.until for hold in by_rid.values()]), by_rid, now)
+
+
+def united(one: Hold | None, other: Hold) -> Hold:
+    """Two holds of one reservation at one place. If only one has lapsed, it is charged already: the other stays."""
+    if one is None or one.to is not None or (one.lapsed and not other.lapsed):
+        return other
+    if other.lapsed and not one.lapsed:
+        return one
+    amount = min(one.amount + other.amount, SAFE)
+    return Hold(amount, max(one.until, other.until), max(one.step, other.step), one.lapsed)
+
+
+def note(hold: Hold, to: tuple[bytes, str]) -> Hold:
+    """What stays where a hold was, as long as anybody may ask for it. An earlier note is left as it is."""
+    return hold if hold.to is not None else Hold(0, hold.until + (0 if hold.lapsed else LATE), hold.step, True, to)

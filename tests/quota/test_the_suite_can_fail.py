@@ -1,0 +1,228 @@
+"""Bugs put into the ledger on purpose: each must be found, or the tests beside this one prove nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from headgate.quota import holds, ledger
+from headgate.quota.gcra import Rate
+from headgate.quota.window import Quota, Rolling, Total
+
+sys.path.insert(0, str(Path(__file__).parent))
+import test_clock
+import test_ledger_machine as machine
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def idempotency_dropped(patch: pytest.MonkeyPatch) -> None:
+    reserve = ledger._reserve
+    patch.setattr(ledger, "_reserve", lambda balances, receipt, command, now: reserve(balances, None, command, now))
+
+
+def check_and_increment_split(patch: pytest.MonkeyPatch) -> None:
+    apply, seen = ledger.apply, [dict[Any, Any]()]
+
+    def racing(balances: dict[Any, Any], receipt: Any, command: Any, now: int) -> Any:
+        before, seen[0] = seen[0], dict(balances)
+        return apply(before if now % 3 == 0 else balances, receipt, command, now)
+
+    patch.setattr(machine, "apply", racing)
+
+
+def lease_ignored(patch: pytest.MonkeyPatch) -> None:
+    def brought(balance: Any, verb: Any, now: int) -> Any:
+        return verb.bring(balance, now), balance.holds if balance is not None else None
+
+    patch.setattr(ledger, "brought", brought)
+
+
+def refusal_consumes(patch: pytest.MonkeyPatch) -> None:
+    reserve = ledger._reserve
+
+    def greedy(balances: Any, receipt: Any, command: Any, now: int) -> Any:
+        change = reserve(balances, receipt, command, now)
+        if not isinstance(change.outcome, ledger.Refused):
+            return change
+        refused = {refusal.limit for refusal in change.outcome.refusals}
+        first = [d for d in command.demands if d.place[1] not in refused and not d.shadow]
+        return change._replace(
+            balances=reserve(balances, receipt, command._replace(demands=tuple(first)), now).balances
+        )
+
+    patch.setattr(ledger, "_reserve", greedy)
+
+
+def window_reopened(patch: pytest.MonkeyPatch) -> None:
+    bring = Quota.bring
+
+    def forgetful(quota: Quota, balance: Any, now: int) -> Any:
+        fresh = balance is not None and now - balance.since > (balance.until - balance.since) // 2
+        return bring(quota, None if fresh else balance, now)
+
+    patch.setattr(Quota, "bring", forgetful)
+
+
+def one_more_than_the_capacity(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Total, "free", lambda total, standing: total.capacity - standing[0] + 1)
+
+
+def settle_leaves_the_hold(patch: pytest.MonkeyPatch) -> None:
+    settle = ledger._settle
+
+    def twice(balances: Any, command: Any, now: int) -> Any:
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(ledger, "without", lambda kept, rid, at: kept)
+            return settle(balances, command, now)
+
+    patch.setattr(ledger, "_settle", twice)
+
+
+def cancel_gives_back_each_time(patch: pytest.MonkeyPatch) -> None:
+    cancel = ledger._cancel
+
+    def eager(balances: Any, receipt: Any, command: Any, now: int) -> Any:
+        return cancel(balances, receipt and receipt._replace(granted=True), command, now)
+
+    patch.setattr(ledger, "_cancel", eager)
+
+
+def late_settlement_charged_in_full(patch: pytest.MonkeyPatch) -> None:
+    settle = ledger._settle
+
+    def blind(balances: Any, command: Any, now: int) -> Any:
+        real = ledger.brought
+        with pytest.MonkeyPatch.context() as within:
+
+            def alive(balance: Any, verb: Any, at: int) -> Any:
+                standing, kept = real(balance, verb, at)
+                if kept is None:
+                    return standing, None
+                by_rid = {rid: hold._replace(lapsed=hold.to is not None) for rid, hold in kept.by_rid.items()}
+                return standing, kept._replace(by_rid=by_rid)
+
+            within.setattr(ledger, "brought", alive)
+            return settle(balances, command, now)
+
+    patch.setattr(ledger, "_settle", blind)
+
+
+def lapse_frees_instead_of_charging(patch: pytest.MonkeyPatch) -> None:
+    lapsed = holds._lapsed
+
+    def generous(balance: Any, verb: Any, kept: Any, now: int) -> Any:
+        _, after = lapsed(balance, verb, kept, now)
+        return verb.bring(balance, now), after
+
+    patch.setattr(holds, "_lapsed", generous)
+
+
+def merge_copies(patch: pytest.MonkeyPatch) -> None:
+    merge = ledger._merge
+
+    def copying(balances: Any, command: Any, now: int) -> Any:
+        change = merge(balances, command, now)
+        return change._replace(balances={p: b for p, b in change.balances.items() if p == command.into.place})
+
+    patch.setattr(ledger, "_merge", copying)
+
+
+def merged_hold_leaves_no_note(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "note", lambda hold, to: holds.note(hold, to)._replace(to=(b"nowhere", to[1])))
+
+
+def rolling_forgets_early(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Rolling, "_forgotten", lambda rolling, part: part * rolling.spec + rolling.length)
+
+
+def rate_drains_twice(patch: pytest.MonkeyPatch) -> None:
+    bring = Rate.bring
+
+    def draining(rate: Rate, balance: Any, now: int) -> Any:
+        standing = bring(rate, balance, now)
+        return (standing[0], min(standing[1], balance.since), *standing[2:]) if balance is not None else standing
+
+    patch.setattr(Rate, "bring", draining)
+
+
+def extension_repeated(patch: pytest.MonkeyPatch) -> None:
+    extend, steps = ledger._extend, count(1)
+    patch.setattr(ledger, "_extend", lambda b, command, now: extend(b, command._replace(step=next(steps)), now))
+
+
+def shadow_refuses(patch: pytest.MonkeyPatch) -> None:
+    reserve = ledger._reserve
+
+    def strict(balances: Any, receipt: Any, command: Any, now: int) -> Any:
+        demands = tuple([demand._replace(shadow=False) for demand in command.demands])
+        return reserve(balances, receipt, command._replace(demands=demands), now)
+
+    patch.setattr(ledger, "_reserve", strict)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """The failure that is wanted needs no report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hypothesis.stateful.report", lambda *_: None)
+        yield
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        idempotency_dropped,
+        check_and_increment_split,
+        lease_ignored,
+        refusal_consumes,
+        window_reopened,
+        one_more_than_the_capacity,
+        settle_leaves_the_hold,
+        cancel_gives_back_each_time,
+        late_settlement_charged_in_full,
+        lapse_frees_instead_of_charging,
+        merge_copies,
+        merged_hold_leaves_no_note,
+        rolling_forgets_early,
+        rate_drains_twice,
+        extension_repeated,
+        shadow_refuses,
+    ],
+    ids=lambda bug: bug.__name__,
+)
+def test_the_oracle_finds(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    once = settings(
+        max_examples=400,
+        stateful_step_count=50,
+        phases=[Phase.generate],
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    with quietly(), pytest.raises((AssertionError, ValueError, KeyError, ExceptionGroup)):
+        run_state_machine_as_test(machine.LedgerMachine, settings=once)
+
+
+def test_the_clock_stories_find_a_re_anchoring_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_kept", lambda balances, demands, now: {})
+    with pytest.raises(AssertionError, match="locked out for good"):
+        test_clock.test_set_back_locks_out_no_longer_than_the_window("rate", test_clock.YEAR)
+
+
+def test_the_clock_stories_find_a_window_that_follows_the_clock_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    bring = Quota.bring
+    monkeypatch.setattr(
+        Quota, "bring", lambda quota, b, now: bring(quota, None if b is not None and now < b.since else b, now)
+    )
+    with pytest.raises(AssertionError):
+        test_clock.test_two_workers_whose_clocks_differ_by_a_little_share_one_window()
