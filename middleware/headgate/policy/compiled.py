@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headgate.quota.balance import FOREVER
 from headgate.quota.facts import Group
 from headgate.quota.identify import Identify
 from headgate.quota.match import Limit, Override
+from headgate.quota.meter import Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,86 @@ class Clause:
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The terms that a caller must have accepted: the version in force, where it stands, and the grace (microseconds)
+    that a caller has who accepted another one."""
+
+    version: str
+    url: str
+    grace: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A meter that adds up others. All numbers are millionths.
+
+    `weights`: by the other meter's name. `by`: the scope whose value chooses a factor, "" for none; `factors` are
+    pairs of glob and factor, of which the first that matches counts; `default` is the factor if none does.
+    """
+
+    weights: Mapping[str, int]
+    by: str = ""
+    factors: tuple[tuple[str, int], ...] = ()
+    default: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """An entry of `linking` that ends: what it speaks of, why, and the instant (microseconds) at which it ends.
+
+    `subject`: `orgs`, or the evidence that says nothing (`address`, `payment`, `device`, `software`).
+    """
+
+    subject: str
+    names: tuple[str, ...]
+    reason: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linking:
+    """How keys are judged to belong to one operator. Probabilities are millionths; no signals means all of them."""
+
+    signals: tuple[str, ...] = ()
+    suspect: int = 0
+    linked: int = 0
+    channels: int = 2
+    ignore: tuple[Dated, ...] = ()
+    separate: tuple[Dated, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the ladder: what is done, when, for how long (microseconds; 0: at once, or while the cause lasts).
+
+    `when` is a state, or "" where `limit` must have refused `denied` times in `within`. `scale`: what `throttle`
+    leaves of the limits, in hundredths of a percent.
+    """
+
+    when: str
+    do: str
+    limit: str = ""
+    denied: int = 0
+    within: int = 0
+    after: int = 0
+    lasts: int = 0
+    scale: int = 0
+    clause: str = ""
+    review: str = ""
+    appeal_url: str = ""
+    appeal_within: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """One policy, ready to decide.
 
     `version`: digest (12 hex digits) of what was compiled, the same wherever the same policy is loaded.
     `mode`: `enforce`, `shadow` (also compiled into each limit's `shadow`) or `disabled`.
     `affiliated`: orgs that the operator declares to be one customer, each with the instant it ends.
+    `meters`: every meter by name, the built-in ones too; `sums` and `presets` say what some are made of.
+    `linking`, `ladder`, `acceptance`: read and checked, acted upon by a later version. `not_enforced`: what this
+    version reads and does not act on, one sentence each.
     """
 
     name: str
@@ -45,6 +121,12 @@ class Policy:
     zone: str = "UTC"
     on_store_error: str = "closed"
     not_enforced: tuple[str, ...] = ()
+    meters: Mapping[str, Meter] = field(default_factory=dict)
+    presets: tuple[str, ...] = ()
+    sums: Mapping[str, Sum] = field(default_factory=dict)
+    linking: Linking | None = None
+    ladder: tuple[Step, ...] = ()
+    acceptance: Acceptance | None = None
 
     def group_of(self, org: str, now: int) -> Group | None:
         """The declared group that the org belongs to at `now` (microseconds), or None: a group of one."""
@@ -52,3 +134,7 @@ class Policy:
             if org in group.orgs and now < until:
                 return group
         return None
+
+    def regrouped(self, now: int) -> int:
+        """The first instant after `now` (microseconds) at which a declared group ends."""
+        return min((until for _, until in self.affiliated if now < until), default=FOREVER)
