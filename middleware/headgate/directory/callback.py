@@ -1,0 +1,320 @@
+"""The key directory that the app brings: a function that is asked whose a secret is.
+
+Law: the app is asked once for a secret that many requests bring at once, and again when five seconds have passed;
+what it answers is checked like a file's, and what it may not answer is told without repeating it. Nothing is kept
+under the secret: what is remembered lies under its keyed digest.
+
+The function takes the secret (a str) and answers None for nobody's, a `Principal`, or a mapping with `key` and `org`
+and any of `plan anchor accepted traits claims tags`. An `async def` is awaited on the event loop. Any other is called
+in a thread, so that one that asks a database does not stop every request; several threads may call it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from headgate.directory import record
+from headgate.directory.record import Unfit
+from headgate.errors import DirectoryUnavailable, IdentityError
+from headgate.quota.facts import Principal
+from headgate.quota.identify import digest, plausible
+from headgate.telemetry import events
+
+FRESH = 5.0
+"""Seconds for which an answer is taken as it was given: how late a revoked key is noticed."""
+
+PATIENCE = 5.0
+"""Seconds that the function is waited for. A request that waits longer has been given up by its client."""
+
+KNOWN_MOST = 50_000
+"""Principals that are remembered, about 1 kB each."""
+
+UNKNOWN_MOST = 10_000
+"""Unknown secrets that are remembered, apart from the known ones: whoever guesses keys pushes no customer out."""
+
+FIELDS = ("key", "org", "plan", "anchor", "accepted", "traits", "claims", "tags")
+
+Answer = Principal | Mapping[str, Any] | None
+Asked = Callable[[str], Answer | Awaitable[Answer]]
+
+
+class Callback:
+    """A directory that asks a function. `name` is how the policy calls it (`python:myapp.auth:lookup`).
+
+    >>> lookup = Callback(lambda secret: {"key": "k1", "org": "acme"} if secret == "s" else None, [b"pepper"])
+    >>> asyncio.run(lookup.find(b"s")).org, asyncio.run(lookup.find(b"t"))
+    ('acme', None)
+    """
+
+    def __init__(
+        self,
+        function: Asked,
+        peppers: Sequence[bytes],
+        *,
+        name: str = "the directory",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._function = function
+        self._pepper = peppers[0]
+        self._clock = clock
+        self._waits = not _is_async(function)
+        self._known: dict[bytes, tuple[Principal, float]] = {}
+        self._unknown: dict[bytes, float] = {}
+        self._by_key: dict[str, Principal] = {}
+        self._plans: dict[str, str] = {}
+        self._flights: dict[bytes, asyncio.Task[Principal | None]] = {}
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """No file needs watching."""
+        return ()
+
+    def refresh(self) -> bool:
+        """Nothing is read again: each answer is asked for anew by itself."""
+        return False
+
+    def plan_of(self, org: str) -> str | None:
+        """The plan of an org, as far as it was told with one of its keys; None where none was asked about yet."""
+        return self._plans.get(org)
+
+    def known(self, secret: bytes) -> Principal | None:
+        """Whose a secret is, if that was asked in the last seconds; None where `find` must be asked. Never waits."""
+        return self._remembered(self._mark(secret))
+
+    async def find(self, secret: bytes) -> Principal | None:
+        """Whose a secret is; None if nobody's.
+
+        Raises DirectoryUnavailable when the function raised or did not answer in time, IdentityError when its answer
+        is none that it may give.
+        """
+        if not plausible(secret):
+            return None
+        mark = self._mark(secret)
+        found = self._remembered(mark)
+        if found is not None:
+            return found
+        if self._clock() < self._unknown.get(mark, float("-inf")):
+            return None
+        flight = self._flights.get(mark)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_task(self._asked(mark, secret.decode("ascii")))
+            self._flights[mark] = flight
+            flight.add_done_callback(lambda done: self._landed(mark, done))
+        # Shielded: the client that came first may go away while others wait for the same answer.
+        return await asyncio.shield(flight)
+
+    def _mark(self, secret: bytes) -> bytes:
+        return digest(self._pepper, b"asked", secret)
+
+    def _remembered(self, mark: bytes) -> Principal | None:
+        kept = self._known.get(mark)
+        return kept[0] if kept is not None and self._clock() < kept[1] else None
+
+    def _landed(self, mark: bytes, flight: asyncio.Task[Principal | None]) -> None:
+        self._flights.pop(mark, None)
+        if not flight.cancelled():
+            flight.exception()  # seen: who waited has it, and where nobody did there is nobody to tell
+
+    async def _asked(self, mark: bytes, secret: str) -> Principal | None:
+        answer = await self._answer(secret)
+        principal = None if answer is None else self._same(checked(answer, secret, self.name))
+        until = self._clock() + FRESH
+        if principal is None:
+            self._known.pop(mark, None)
+            _kept(self._unknown, mark, until, UNKNOWN_MOST)
+        else:
+            self._unknown.pop(mark, None)
+            _kept(self._known, mark, (principal, until), KNOWN_MOST)
+        return principal
+
+    async def _answer(self, secret: str) -> Answer:
+        try:
+            async with asyncio.timeout(PATIENCE) as patience:
+                answer = await asyncio.to_thread(self._function, secret) if self._waits else self._function(secret)
+                return await answer if inspect.isawaitable(answer) else answer
+        except Exception as fault:
+            late = patience.expired()
+            why = f"did not answer within {PATIENCE:g} s" if late else f"raised {type(fault).__name__}{_where(fault)}"
+        # Its own message and its frames may hold the secret: they go no further than this line.
+        events.error("headgate.directory.failed", directory=self.name, reason=why)
+        raise DirectoryUnavailable(f"{self.name} {why}") from None
+
+    def _same(self, principal: Principal) -> Principal:
+        """The object that was answered for the key before, if it says the same."""
+        before = self._by_key.get(principal.key)
+        if before == principal and before is not None:
+            return before
+        _kept(self._by_key, principal.key, principal, KNOWN_MOST)
+        _kept(self._plans, principal.org, principal.plan, KNOWN_MOST)
+        return principal
+
+
+def imported(name: str) -> Asked:
+    """The function that `module:attribute` names. Raises IdentityError, saying what is missing, if there is none."""
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise IdentityError(f"directory python:{name}: write it as python:module:function")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as fault:
+        raise IdentityError(f"directory python:{name}: there is no module `{fault.name}` to import") from None
+    except Exception as fault:
+        why = f"{type(fault).__name__}{_where(fault)}"
+        raise IdentityError(f"directory python:{name}: importing `{module}` raised {why}") from fault
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            hint = record.suggestion(part, [known for known in dir(found) if not known.startswith("_")])
+            raise IdentityError(f"directory python:{name}: `{module}` has no `{attribute}`{hint}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise IdentityError(f"directory python:{name}: `{attribute}` is a {type(found).__name__}, not a function")
+    function: Asked = found
+    return function
+
+
+def checked(answer: object, secret: str, name: str) -> Principal:
+    """The principal that an answer says. Raises IdentityError naming what was wrong of it, never a value.
+
+    >>> checked({"key": "k1", "org": "acme", "claims": {"seats": 3}}, "s3cret", "lookup").claims
+    {'seats': '3'}
+    >>> checked({"key": "s3cret", "org": "acme"}, "s3cret", "lookup")
+    Traceback (most recent call last):
+    ...
+    headgate.errors.IdentityError: lookup answered with the secret itself in `key`: give the key's public id
+    """
+    if isinstance(answer, Principal):
+        answer = {field: getattr(answer, field) for field in FIELDS}
+    if not isinstance(answer, Mapping):
+        raise IdentityError(
+            f"{name} answered with a {type(answer).__name__}; it may be None, a Principal or a mapping"
+        )
+    for field in answer:
+        if field not in FIELDS:
+            raise IdentityError(f"{name} answered with a field that there is not: {_field(field)}")
+    for field in FIELDS:
+        if any(_tells(text, secret) for text in _texts_of(answer.get(field))):
+            raise IdentityError(f"{name} answered with the secret itself in `{field}`: give the key's public id")
+    for field in ("key", "org"):
+        if not answer.get(field):
+            raise IdentityError(f"{name} answered without `{field}`")
+    field = ""
+    try:
+        values: dict[str, Any] = {}
+        for field in FIELDS:
+            if answer.get(field) is not None:
+                values[field] = _CHECKS[field](answer[field])
+        return Principal(**values)
+    except Unfit as fault:
+        raise IdentityError(f"{name} answered with `{field}` that {fault}") from None
+
+
+def _field(name: object) -> str:
+    if not isinstance(name, str):
+        return f"one named by a {type(name).__name__}"
+    hint = record.suggestion(name, FIELDS)
+    return f"`{name[:40]}`{hint}" if name.isidentifier() else "one that is no name"
+
+
+def _text(check: Callable[[str], str]) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise Unfit(f"is a {type(value).__name__}, not a text")
+        return check(value) if value else value
+
+    return read
+
+
+def _anchor(value: object) -> int:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise Unfit("is a datetime without its zone; give it one, such as UTC")
+        return (value - record.EPOCH) // record.MICROSECOND
+    if isinstance(value, date):
+        return record.instant(value.isoformat())
+    if isinstance(value, str):
+        return record.instant(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) < 10**13:
+            raise Unfit("is a number of seconds or milliseconds; give microseconds, or a datetime")
+        return value
+    raise Unfit(f"is a {type(value).__name__}; give a datetime, a date or its text")
+
+
+def _map(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise Unfit(f"is a {type(value).__name__}, not a mapping")
+    found: dict[str, str] = {}
+    for name, inner in value.items():
+        if not isinstance(name, str):
+            raise Unfit(f"has a name that is a {type(name).__name__}")
+        if isinstance(inner, bool):
+            inner = "true" if inner else "false"
+        if isinstance(inner, int | float):
+            inner = str(inner)
+        if inner is not None and not isinstance(inner, str):
+            raise Unfit(f"holds a {type(inner).__name__} where a text or a number should be")
+        if inner is not None:
+            found[record.named(name)] = record.value(inner)
+    return found
+
+
+def _names(value: object) -> frozenset[str]:
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise Unfit(f"is a {type(value).__name__}, not a list or a set")
+    for inner in value:
+        if not isinstance(inner, str):
+            raise Unfit(f"holds a {type(inner).__name__} where a text should be")
+    return frozenset(record.named(inner) for inner in value)
+
+
+_CHECKS: Mapping[str, Callable[[object], Any]] = {
+    "key": _text(record.key_id),
+    "org": _text(record.named),
+    "plan": _text(record.named),
+    "anchor": _anchor,
+    "accepted": _text(record.named),
+    "traits": _map,
+    "claims": _map,
+    "tags": _names,
+}
+
+
+def _texts_of(value: object) -> tuple[object, ...]:
+    """What of an answer's field could be the secret: the value, or what it holds."""
+    if isinstance(value, Mapping):
+        return tuple(value.values())
+    return tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
+
+
+def _tells(text: object, secret: str) -> bool:
+    """Whether a text gives the secret away. A very short one may be part of a word by accident."""
+    return text == secret or (isinstance(text, str) and len(secret) >= 16 and secret in text)
+
+
+def _where(fault: BaseException) -> str:
+    """` at auth.py:12 in lookup`: where a function of the app raised, without what it said."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+
+
+def _is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or (
+        callable(function) and inspect.iscoroutinefunction(function.__call__)
+    )
+
+
+def _kept(store: dict[Any, Any], name: object, value: object, most: int) -> None:
+    """Remembers a value as the newest, and forgets the oldest where there are too many."""
+    store.pop(name, None)
+    while len(store) >= most:
+        del store[next(iter(store))]
+    store[name] = value
