@@ -63,15 +63,27 @@ class Decision:
 
     @property
     def retry_at(self) -> int | None:
-        """The instant at which every limit that refused might grant; None where one never will."""
-        if not self.refusals or any(isinstance(r, Never) for r in self.refusals):
-            return None
-        return max(r.at for r in self.refusals if isinstance(r, NotYet))
+        """The instant at which every limit that refused might grant; None where one never will, or none did."""
+        return retry_at(self.refusals)
 
     def refusing(self) -> tuple[tuple[Limit, Refusal], ...]:
         """The limits that refused, each with its refusal."""
         by_id = {limit.id: limit for limit in self.limits}
         return tuple((by_id[r.limit.removesuffix(CANDIDATE)], r) for r in self.refusals)
+
+
+def retry_at(refusals: tuple[Refusal, ...]) -> int | None:
+    """The instant at which every limit that refused might grant; None where one never will, or none did.
+
+    >>> retry_at((NotYet("rpm", 90), NotYet("day", 70))), retry_at((NotYet("rpm", 90), Never("life", 0)))
+    (90, None)
+    """
+    at = None
+    for refusal in refusals:
+        if isinstance(refusal, Never):
+            return None
+        at = refusal.at if at is None or refusal.at > at else at
+    return at
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import gcd
 
-from headgate.quota.balance import CLOCK_SKEW, FOREVER, SAFE, Balance, Holds, Standing, carried, new
+from headgate.quota.balance import CLOCK_SKEW, FOREVER, SAFE, Balance, Holds, Standing, carried, new, taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,21 @@ class Rate:
             ticks = min(ticks, SAFE)
             until = self._empty(ticks, since)
         return new(Balance, ("rate", ticks, since, until, self.spec, (), holds))
+
+    def take(self, balance: Balance | None, amount: int, now: int) -> Balance | None:
+        """Drains and adds; see `Verb.take`."""
+        if balance is None:
+            return taken(self, balance, amount, now)
+        kind, used, since, _, spec, _, _ = balance
+        if spec != self.spec or kind != "rate" or now < since:
+            return taken(self, balance, amount, now)
+        drain = self.drain
+        ticks = used - (now - since) * drain
+        ticks = (ticks if ticks > 0 else 0) + amount * spec
+        if ticks > self.brim:
+            return None
+        until = now - (-ticks // drain)
+        return new(Balance, ("rate", ticks, now, until if until < FOREVER else FOREVER, spec, (), None))
 
     def _empty(self, ticks: int, since: int) -> int:
         """When a backlog will have drained."""

@@ -276,11 +276,14 @@ def _reserve(balances: Balances, receipt: Receipt | None, command: Reserve, now:
     shadowed: list[Refusal] = []
     for place, verb, amount, hold, shadow in demands:
         balance = balances.get(place)
-        if balance is None or balance.holds is None:
-            standing, holds, held = verb.bring(balance, now), None, 0
-        else:
-            standing, holds = brought(balance, verb, now)
-            held = holds.held if holds is not None else 0
+        if not hold and (balance is None or balance.holds is None):
+            # Nothing is held and nothing is to be: the way of nearly every request, in one step.
+            after = verb.take(balance, amount, now)
+            if after is not None:
+                written[place] = after
+                continue
+        standing, holds = brought(balance, verb, now)
+        held = holds.held if holds is not None else 0
         need = amount or 1 if hold else amount
         if need > verb.free(standing) - held:
             (shadowed if shadow else refusals).append(_refusal(place, verb, standing, held, need, now))

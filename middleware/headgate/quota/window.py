@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headgate.quota.balance import CLOCK_SKEW, FOREVER, SAFE, Balance, Holds, Parts, Standing, carried, new
+from headgate.quota.balance import CLOCK_SKEW, FOREVER, SAFE, Balance, Holds, Parts, Standing, carried, new, taken
 
 SUB_WINDOWS = 24
 """Into how many parts a rolling window is cut. A unit is forgotten between W and W + W/24 after it was used:
@@ -83,6 +83,16 @@ class Quota:
         used, since, until, _ = standing
         used += amount
         return new(Balance, ("quota", used if used < SAFE else SAFE, since, until, self.spec, (), holds))
+
+    def take(self, balance: Balance | None, amount: int, now: int) -> Balance | None:
+        """Adds to an open window; see `Verb.take`."""
+        if balance is None:
+            return taken(self, balance, amount, now)
+        kind, used, since, until, spec, _, _ = balance
+        if not (used and since <= now < until and spec == self.spec and kind == "quota"):
+            return taken(self, balance, amount, now)
+        used += amount
+        return new(Balance, ("quota", used, since, until, spec, (), None)) if used <= self.capacity else None
 
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Gives back what was charged in this window; a charge of an earlier one is gone with it."""
@@ -165,6 +175,22 @@ class Rolling:
         until = self._forgotten(parts[-1][0]) if parts else now
         return new(Balance, ("rolling", used + amount, since, until, self.spec, parts, holds))
 
+    def take(self, balance: Balance | None, amount: int, now: int) -> Balance | None:
+        """Adds to the sub-window that is open already, while none is to be forgotten; see `Verb.take`."""
+        if balance is None or not amount:
+            return taken(self, balance, amount, now)
+        kind, used, since, until, spec, parts, _ = balance
+        if (
+            spec != self.spec or kind != "rolling" or now < since or not parts
+            or parts[-1][0] != now // spec or (parts[0][0] + 1) * spec + self.length <= now
+        ):  # fmt: skip
+            return taken(self, balance, amount, now)
+        used += amount
+        if used > self.capacity:
+            return None
+        newest, units = parts[-1]
+        return new(Balance, ("rolling", used, now, until, spec, (*parts[:-1], (newest, units + amount)), None))
+
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Gives back into the sub-window in which it was charged, if that still counts."""
         used, start, until, parts = standing
@@ -230,6 +256,10 @@ class Max:
         """Keeps the holds; an amount that ended leaves no trace."""
         return new(Balance, ("max", 0, now, now, 0, (), holds))
 
+    def take(self, balance: Balance | None, amount: int, now: int) -> Balance | None:
+        """Whether so many are fewer than all places; see `Verb.take`."""
+        return taken(self, balance, amount, now)
+
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Nothing was used, nothing is given back."""
         return standing
@@ -271,6 +301,13 @@ class Total:
         used, since, _, _ = standing
         used += amount
         return new(Balance, ("total", used if used < SAFE else SAFE, since, FOREVER, 0, (), holds))
+
+    def take(self, balance: Balance | None, amount: int, now: int) -> Balance | None:
+        """Adds for good; see `Verb.take`."""
+        if balance is None or balance[0] != "total":
+            return taken(self, balance, amount, now)
+        used = balance[1] + amount
+        return new(Balance, ("total", used, balance[2], FOREVER, 0, (), None)) if used <= self.capacity else None
 
     def less(self, standing: Standing, amount: int, since: int, now: int) -> Standing:
         """Gives back in full."""

@@ -1,0 +1,308 @@
+"""The ledger in one SQLite file: opened, checked, and changed in transactions that hold many calls each.
+
+Law: a call is applied whole or not at all. What is wrong with one call (a value that cannot be read, an amount that
+is no integer) fails that call and no other; what is wrong with the file fails the transaction, and then nothing of it
+is applied. After a fault the file is looked at afresh, so that the next transaction works when the cause is gone.
+
+A call here is (commands, now). This module knows one thread and one process: see `store` for the others.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+from headgate.clock import Clock
+from headgate.errors import StoreError
+from headgate.quota.balance import SAFE, Balance
+from headgate.quota.ledger import Command, Look, Outcome, Place, Receipt, apply
+from headgate.stores.sqlite import faults
+from headgate.stores.sqlite.mark import Mark
+from headgate.stores.sqlite.rows import (
+    READ_BALANCE,
+    READ_RECEIPT,
+    TABLES,
+    WRITE_BALANCE,
+    WRITE_RECEIPT,
+    balance_of,
+    receipt_of,
+    row_of,
+)
+from headgate.stores.sqlite.sweep import Sweep
+from headgate.stores.sqlite.turn import Turn
+
+Call = tuple[Sequence[Command], int | None]
+"""Commands to apply in order, and the instant that replaces the clock's, if any."""
+
+FORMAT = 1
+"""The `user_version` of the tables; a file with a higher one is left alone."""
+
+OURS = 0x48474C31
+"""The `application_id` that says whose file it is: `HGL1`."""
+
+BUSY = 2.0
+"""How long (seconds) SQLite waits for its write lock. Other workers stand in line before it (see `turn`), so that
+only a foreign program, a backup or a shell, is waited for."""
+
+CHECKED = 64 * 1024 * 1024
+"""Bytes up to which a file is read whole for damage when it is opened: a quarter of a second. Of a larger one
+SQLite finds the damage where it reads it."""
+
+LOG_ROOM = 16 * 1024 * 1024
+"""Bytes to which the write-ahead log is cut back after a burst."""
+
+
+class LedgerFile:
+    """One connection to the file, for the thread that made it.
+
+    >>> import tempfile
+    >>> from headgate.quota.ledger import Demand, Reserve
+    >>> from headgate.quota.window import Total
+    >>> with tempfile.TemporaryDirectory() as there:
+    ...     file = LedgerFile(f"{there}/ledger.db", clock=lambda: 7)
+    ...     ask = [Reserve(bytes([n]), (Demand((b"acme", "life"), Total(1), 1),), 60_000_000) for n in range(2)]
+    ...     [answer] = file.run([(ask, None)])
+    ...     file.close()
+    >>> [type(outcome).__name__ for outcome in answer]
+    ['Granted', 'Refused']
+    """
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._turn = Turn(f"{path}-turn")
+        self._mark = Mark()
+        self._sweep = Sweep()
+        self._inode = 0
+        self.connection: sqlite3.Connection | None = None
+
+    def run(self, calls: Sequence[Call]) -> list[list[Outcome] | Exception]:
+        """Apply the calls in one transaction: for each its outcomes, or why it alone failed.
+
+        Raises StoreError when the file fails; then nothing is applied.
+        """
+        only_looks = all(type(command) is Look for commands, _ in calls for command in commands)
+        # Looks need no write lock, and no turn: they work on a file that is full or written by another worker.
+        with nullcontext() if only_looks and self.connection is not None else self._turn:
+            try:
+                connection = self._opened()
+                connection.execute("BEGIN" if only_looks else "BEGIN IMMEDIATE")
+                answers = self._within(connection, calls, only_looks)
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._undone(keep=faults.code_of(error) in faults.PASSING)
+                raise faults.fault_of(error, self._path) from None
+            except BaseException:
+                self._undone(keep=False)
+                raise
+        return answers
+
+    def close(self) -> None:
+        """Let go of the file. The last connection to it folds the write-ahead log into it."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+        self._turn.close()
+
+    def _within(
+        self, connection: sqlite3.Connection, calls: Sequence[Call], only_looks: bool
+    ) -> list[list[Outcome] | Exception]:
+        [kept] = connection.execute("SELECT instant FROM mark").fetchone() or (None,)
+        if type(kept) is not int:
+            raise StoreError(f"{self._path}: the mark of its time cannot be read", transient=False)
+        page = _Page(connection)
+        mark, clock = kept, self._clock()
+        answers: list[list[Outcome] | Exception] = []
+        for commands, now in calls:
+            try:
+                mark = self._mark.present(mark, _instant(clock if now is None else now))
+                answers.append(page.applied(commands, mark))
+            except Exception as error:
+                # Without a code it is not the file's fault: whatever a command is, it is not to fail its neighbours.
+                if isinstance(error, sqlite3.Error) and faults.code_of(error):
+                    raise
+                answers.append(error)
+        if not only_looks:
+            changes = page.write()
+            if self._mark.moves(kept, mark, changed=changes > 0):
+                connection.execute("UPDATE mark SET instant = ?", (mark,))
+            self._sweep.after(connection, changes, mark)
+        return answers
+
+    def _opened(self) -> sqlite3.Connection:
+        """The connection, made anew if the file was moved away: two files would be two ledgers."""
+        if self.connection is not None:
+            with suppress(OSError):
+                if Path(self._path).stat().st_ino == self._inode:
+                    return self.connection
+            self._undone(keep=False)
+        try:
+            # Never opened and closed where it exists: closing it would drop the locks of this process's connections.
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise faults.not_made(error, self._path) from None
+        connection = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None)
+        try:
+            self._prepared(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self.connection, self._inode = connection, Path(self._path).stat().st_ino
+        return connection
+
+    def _prepared(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")  # one view of all three: another worker may be making the tables just now
+        [owner] = connection.execute("PRAGMA application_id").fetchone()
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        filled = connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        connection.execute("COMMIT")
+        if owner != OURS and (owner or version or filled):
+            raise faults.of_another(self._path)
+        if version > FORMAT:
+            raise faults.of_a_newer(self._path, version, FORMAT)
+        if version and Path(self._path).stat().st_size <= CHECKED:
+            [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise faults.fault_of_code(sqlite3.SQLITE_CORRUPT, self._path)
+        if _logged(connection) != "wal":
+            raise faults.without_log(self._path)
+        # A commit is in the system's memory: it outlives the process. The disk has it at the next checkpoint.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_ROOM}")
+        if not version:
+            self._made(connection)
+
+    def _made(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Where processes cannot take turns, another one may have been faster.
+            [version] = connection.execute("PRAGMA user_version").fetchone()
+            if not version:
+                for statement in TABLES.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {OURS}")
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _undone(self, *, keep: bool) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            keep = False
+        if not keep:
+            self.connection = None
+            with suppress(sqlite3.Error):
+                connection.close()
+
+
+class _Page:
+    """What one transaction has read and will write. A place that many calls name is read and written once."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._read = connection.execute
+        self._write = connection.executemany
+        self._looked: set[Place] = set()
+        self._balances: dict[Place, Balance] = {}
+        self._receipts: dict[bytes, Receipt] = {}
+        self._changed: set[Place] = set()
+        self._signed: set[bytes] = set()
+
+    def applied(self, commands: Sequence[Command], now: int) -> list[Outcome]:
+        """All commands of one call, or an exception and no trace of any."""
+        balances: dict[Place, Balance] = {}
+        for command in commands:
+            _check(command)
+            for demand in command.demands:
+                found = self._balance(demand.place)
+                if found is not None:
+                    balances[demand.place] = found
+        outcomes: list[Outcome] = []
+        changed: dict[Place, Balance] = {}
+        receipts: dict[bytes, Receipt] = {}
+        for command in commands:
+            rid = getattr(command, "rid", None)
+            kept = None if rid is None else receipts.get(rid) or self._receipt(rid)
+            outcome, written, receipt = apply(balances, kept, command, now)
+            balances.update(written)
+            changed.update(written)
+            if receipt is not None and rid is not None:
+                receipts[rid] = receipt
+            outcomes.append(outcome)
+        self._balances.update(changed)
+        self._changed.update(changed)
+        self._receipts.update(receipts)
+        self._signed.update(receipts)
+        return outcomes
+
+    def write(self) -> int:
+        """Writes what changed; how many rows that was."""
+        if self._changed:
+            self._write(WRITE_BALANCE, [(*place, *row_of(self._balances[place])) for place in self._changed])
+        if self._signed:
+            kept = [(rid, self._receipts[rid]) for rid in self._signed]
+            self._write(WRITE_RECEIPT, [(rid, int(r.granted), r.at, r.until) for rid, r in kept])
+        return len(self._changed) + len(self._signed)
+
+    def _balance(self, place: Place) -> Balance | None:
+        if place not in self._looked:
+            row = self._read(READ_BALANCE, place).fetchone()
+            if row is not None:
+                self._balances[place] = balance_of(row, place[1])
+            self._looked.add(place)
+        return self._balances.get(place)
+
+    def _receipt(self, rid: bytes) -> Receipt | None:
+        if rid not in self._receipts:
+            row = self._read(READ_RECEIPT, (rid,)).fetchone()
+            if row is None:
+                return None
+            self._receipts[rid] = receipt_of(row)
+        return self._receipts[rid]
+
+
+def _logged(connection: sqlite3.Connection) -> str:
+    """Asks for a write-ahead log; how changes are logged then. Several workers may ask at once the first time."""
+    patience = time.monotonic() + BUSY
+    while True:
+        try:
+            [log] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return str(log)
+        except sqlite3.OperationalError as error:
+            # The one lock that SQLite does not wait for itself, lest two that ask wait for each other.
+            if faults.code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.01)
+
+
+def _instant(now: int) -> int:
+    if type(now) is not int or not 0 <= now <= SAFE:
+        raise ValueError(f"an instant is a whole number of microseconds, 0 to 2^53 - 1; got {now!r}")
+    return now
+
+
+def _check(command: Command) -> None:
+    """What could be read by nobody must not reach a table. A demand sees to its amount itself."""
+    for name in ("lease", "step"):
+        value = getattr(command, name, 0)
+        if type(value) is not int or not 0 <= value <= SAFE:
+            raise ValueError(f"a {name} is a whole number, 0 to 2^53 - 1; got {value!r}")
+    if type(getattr(command, "rid", b"")) is not bytes:
+        raise ValueError("a reservation's id is bytes")
+    for (subject, limit), *_ in command.demands:
+        if type(subject) is not bytes or type(limit) is not str:
+            raise ValueError("a place is a digest in bytes and a limit's id")
