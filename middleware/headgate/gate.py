@@ -8,25 +8,40 @@ knows no wire format: `headgate.asgi` gathers the facts and speaks the replies.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from headgate.clock import SECOND, Clock, wall_clock
-from headgate.errors import IdentityError, StoreError
+from headgate.directory import Directory
+from headgate.errors import StoreError
+from headgate.ids import new_id
 from headgate.policy.compiled import Policy
-from headgate.quota.decision import Action, Decision, Reading, reading
+from headgate.quota.decision import Action, Charge, Decision, Reading, crossed, reading, retry_at, told
 from headgate.quota.facts import Call, Principal
-from headgate.quota.identify import digest
-from headgate.quota.ledger import Cancel, Demand, Granted, Look, Refused, Reserve, Seen, Settle
-from headgate.quota.match import WHOLE, Limit, Tariff, tariff
+from headgate.quota.identify import plausible
+from headgate.quota.ledger import (
+    Cancel,
+    Command,
+    Demand,
+    Extend,
+    Granted,
+    Look,
+    Outcome,
+    Refused,
+    Reserve,
+    Seen,
+    Settle,
+    Settled,
+    followed,
+)
+from headgate.quota.match import Limit, Tariff
 from headgate.quota.share import share_of
 from headgate.quota.window import Max
 from headgate.stores.contract import Store
 from headgate.stores.memory import MemoryStore
-from headgate.telemetry import events
+from headgate.tariffs import Kept, Tariffs
+from headgate.telemetry import DEBUG, INFO, events, listening
 
 REPEAT = 10 * SECOND
 """How long a verdict is remembered where nothing is held: longer than any repeat of a command takes."""
@@ -35,20 +50,25 @@ LEASE = 10 * 60 * SECOND
 """How long an amount is held for a request that is not heard of, where no `lease` says otherwise."""
 
 LOCAL_SHARE = 1_000
-"""The part of a limit (of `WHOLE`: a tenth) that a worker grants alone while the store does not answer."""
+"""The part of a limit (a tenth, in hundredths of a percent) that a worker grants alone without the store."""
+
+MOVES = 4
+"""How many merges of its group a reservation may outlive and still be settled where its holds are; then the lease
+settles them. Each one takes a reload of the policy within one request."""
+
+ALLOW = Action.ALLOW
+"""Looked up once: a member of an enumeration costs more than the name of a constant."""
 
 SETTLE_AGAIN = (0.1, 1.0, 5.0)
 """Pauses (seconds) before a settlement that found no store is tried again; then the lease settles it."""
 
-TARIFFS = 50_000
-"""Principals whose tariff is kept worked out; about 2 kB each with six limits."""
-
 
 @dataclass(slots=True)
 class Gate:
-    """What stands before the app: a policy, a store, and the pepper that digests what is stored.
+    """What stands before the app: a policy, a store, who is known, and the peppers that digest what is stored.
 
-    `deadline` (seconds) bounds the wait for the store; `mode` may weaken the policy's own (`shadow`, `disabled`).
+    `peppers`: newest first; what is stored is digested by the newest. `deadline` (seconds) bounds the wait for
+    the store; None takes the store's own.
 
     >>> import asyncio
     >>> from headgate.quota.gcra import Rate
@@ -57,7 +77,7 @@ class Gate:
     >>> from headgate.stores import open_store
     >>> rpm = Limit("rpm", BUILT_IN_METERS["requests"], ("key",), {"": Rate(1, 60_000_000)})
     >>> policy = Policy("doc", "0", "enforce", Identify(), (rpm,))
-    >>> gate = Gate(policy, open_store("memory://"), pepper=b"pepper")
+    >>> gate = Gate(policy, open_store("memory://"), peppers=(b"pepper",))
     >>> call = Call(Principal("k1", "acme"))
     >>> [asyncio.run(gate.admit(call)).action.value for _ in range(2)]
     ['allow', 'not_yet']
@@ -65,19 +85,44 @@ class Gate:
 
     policy: Policy
     store: Store
-    pepper: bytes
+    peppers: tuple[bytes, ...]
+    directory: Directory | None = None
     clock: Clock = wall_clock
-    deadline: float = 2.0
-    mode: str = ""
-    new_id: Callable[[], bytes] = field(default_factory=lambda: _ids())
-    _tariffs: dict[str, tuple[Principal, Policy, Tariff]] = field(default_factory=dict)
+    deadline: float | None = None
+    tariffs: Tariffs = field(init=False)
+    _nobody: dict[str, Principal] = field(default_factory=dict)
     _alone: MemoryStore | None = None
     _background: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.tariffs = Tariffs(self.peppers[0])
 
     @property
     def disabled(self) -> bool:
         """Whether requests pass untouched."""
-        return (self.mode or self.policy.mode) == "disabled"
+        return self.policy.mode == "disabled"
+
+    async def identify(self, secret: bytes | None) -> Principal | None:
+        """Who calls: the directory's principal, an anonymous one where the policy has one, or None to refuse.
+
+        `secret` is the credential as it came, None where there is none. Raises IdentityError when the directory
+        answers what it must not, DirectoryUnavailable when it does not answer.
+        """
+        way = self.policy.identify
+        if secret is not None:
+            if self.directory is not None and plausible(secret):
+                found = self.directory.known(secret) or await self.directory.find(secret)
+                if found is not None:
+                    return found
+            if way.unknown_key == "refuse":
+                return None
+        return None if way.anonymous is None else self._anonymous(way.anonymous)
+
+    def _anonymous(self, plan: str) -> Principal:
+        kept = self._nobody.get(plan)
+        if kept is None:
+            kept = self._nobody[plan] = Principal("", "", plan)
+        return kept
 
     async def admit(self, call: Call) -> Decision:
         """Decide one request: all limits that match grant it, or nothing is charged.
@@ -85,22 +130,41 @@ class Gate:
         Raises IdentityError when the directory names a plan that the policy does not know. Never raises
         StoreError: what happens without the store is the policy's to say, and stands in the decision.
         """
-        demands, limits, settles = self.tariff(call.principal).asked(call)
-        rid = self.new_id()
+        kept = self._kept(call.principal)
+        demands, limits, settles = kept.tariff.asked(call)
+        rid = new_id()
         if not demands:
             return Decision(rid.hex(), Action.ALLOW, call.principal, self.clock())
         command = Reserve(rid, demands, _lease(demands) if settles else REPEAT)
         try:
-            outcome = await self._reserved(command)
+            if self.store.immediate and not kept.merges:
+                outcome = _answer(await self.store.transact((command,)))
+            else:
+                outcome = _answer(await self._reserved(kept, command))
         except StoreError as fault:
-            return await self._without_store(command, call, limits, fault)
+            decision = await self._without_store(command, call, limits, fault)
+            self._told(decision, call)
+            return decision
+        action, refusals = ALLOW, outcome.refusals if type(outcome) is Refused else ()
+        if refusals:
+            action = Action.NOT_YET if retry_at(refusals) is not None else Action.NEVER
         decision = Decision(
-            rid.hex(), Action.ALLOW, call.principal, outcome.now,
-            demands, limits, outcome.balances, (), outcome.shadowed,
-        )  # fmt: skip
-        if type(outcome) is Refused:
-            decision.refusals = outcome.refusals
-            decision.action = Action.NEVER if decision.retry_at is None else Action.NOT_YET
+            rid.hex(),
+            action,
+            call.principal,
+            outcome.now,
+            demands,
+            limits,
+            outcome.balances,
+            refusals,
+            outcome.shadowed,
+        )
+        if kept.alerts and not refusals:
+            missed = {refusal.limit for refusal in outcome.shadowed}
+            charges = zip(limits, demands, outcome.balances, strict=True)
+            self._alerted(decision, [c for c in charges if not c[1].hold and c[1].place[1] not in missed])
+        if listening(INFO if refusals else DEBUG):
+            self._told(decision, call)
         return decision
 
     async def settle(self, decision: Decision, used: Mapping[str, int]) -> None:
@@ -109,75 +173,80 @@ class Gate:
         Once is enough and twice is the same. Runs to its end even if the caller is cancelled; never raises
         StoreError: without the store it is tried again, and in the end the lease charges what was held.
         """
-        demands = tuple(
-            demand._replace(amount=1 if isinstance(demand.verb, Max) else used.get(limit.meter.name, 0))
+        if not decision.allowed or decision.degraded == "open":
+            return
+        held = [
+            (demand._replace(amount=1 if isinstance(demand.verb, Max) else used.get(limit.meter.name, 0)), limit)
             for demand, limit in zip(decision.demands, decision.limits, strict=True)
             if demand.hold
-        )
-        if not demands or not decision.allowed or decision.degraded == "open":
+        ]
+        if not held:
             return
-        command = Settle(bytes.fromhex(decision.id), demands)
+        limits = tuple([limit for _, limit in held])
+        command = Settle(bytes.fromhex(decision.id), tuple([demand for demand, _ in held]))
         store = self._fallback() if decision.degraded else self.store
         if store.immediate:
-            await store.transact((command,))
+            await self._settled_at(store, command, decision, limits)
         else:
-            await asyncio.shield(self._start(self._settled(command)))
+            await asyncio.shield(self._start(self._settled(decision, limits, command)))
+
+    async def renew(self, decision: Decision) -> None:
+        """Keep what a long response holds for one more lease; called while it lives.
+
+        A renewal that fails is not an error: the next one, or the settlement, makes up for it.
+        """
+        demands = tuple(demand._replace(amount=0) for demand in decision.demands if demand.hold)
+        if not demands or not decision.allowed or decision.degraded == "open":
+            return
+        decision.renewals += 1
+        command = Extend(bytes.fromhex(decision.id), demands, _lease(demands), decision.renewals)
+        store = self._fallback() if decision.degraded else self.store
+        try:
+            again: Command | None = command
+            for _ in range(MOVES):
+                if again is not None:
+                    again = followed(again, (await store.transact((again,)))[0])
+        except StoreError as fault:
+            events.warning("headgate.renew.failed", decision=decision.id, reason=str(fault))
 
     async def look(self, principal: Principal) -> list[tuple[Limit, Reading]]:
         """What a principal has used under every limit that is its own to use up (not by address or route).
 
         Raises StoreError when the store does not answer.
         """
-        lines = [line for line in self.tariff(principal).lines if line.place is not None]
+        kept = self._kept(principal)
+        lines = [line for line in kept.tariff.lines if line.place is not None and line.name == line.limit.id]
         demands = tuple(Demand(line.place, line.verb, 0) for line in lines if line.place is not None)
-        [seen] = await self.store.transact((Look(demands),))
+        async with asyncio.timeout(self._deadline()):
+            *_, seen = await self.store.transact((*kept.merges, Look(demands)))
         assert isinstance(seen, Seen), "a look sees"
         readings = [reading(d, b, seen.now) for d, b in zip(demands, seen.balances, strict=True)]
-        return [(line.limit, found) for line, found in zip(lines, readings, strict=True) if not line.shadow]
+        return [(line.limit, found) for line, found in zip(lines, readings, strict=True)]
 
     def tariff(self, principal: Principal) -> Tariff:
-        """The lines of the policy's table that hold for a principal now, worked out once and kept."""
-        kept = self._tariffs.get(principal.key or principal.plan)
-        if kept is not None and kept[0] is principal and kept[1] is self.policy and self.clock() < kept[2].until:
-            return kept[2]
-        return self._worked_out(principal)
+        """The lines of the policy's table that hold for a principal now."""
+        return self._kept(principal).tariff
 
-    def _worked_out(self, principal: Principal) -> Tariff:
-        policy, now = self.policy, self.clock()
-        if policy.plans and principal.plan not in policy.plans:
-            raise IdentityError(
-                f"key {principal.key} has the plan `{principal.plan}`; the policy knows {', '.join(policy.plans)}"
-            )
-        group = policy.group_of(principal.org, now)
-        lot = int.from_bytes(digest(self.pepper, b"rollout", principal.org.encode())[:4], "big") % WHOLE
-        lines = tariff(
-            policy.limits, policy.overrides, principal, group, now,
-            digest=self._subject, scopes=policy.scopes, lot=lot,
-        )  # fmt: skip
-        while len(self._tariffs) >= TARIFFS:
-            del self._tariffs[next(iter(self._tariffs))]
-        self._tariffs[principal.key or principal.plan] = (principal, policy, lines)
-        return lines
+    def _kept(self, principal: Principal) -> Kept:
+        return self.tariffs.of(principal, self.policy, self.directory, self.clock())
 
-    def _subject(self, parts: tuple[str, ...]) -> bytes:
-        return digest(self.pepper, b"subject", *[part.encode("utf-8", "surrogateescape") for part in parts])
+    def _deadline(self) -> float:
+        return self.store.deadline if self.deadline is None else self.deadline
 
-    async def _reserved(self, command: Reserve) -> Granted | Refused:
+    async def _reserved(self, kept: Kept, command: Reserve) -> list[Outcome]:
         """The store's answer within the deadline. A late or abandoned reservation is cancelled behind us."""
+        commands: tuple[Command, ...] = (*kept.merges, command)
         try:
-            if self.store.immediate:
-                [outcome] = await self.store.transact((command,))
-            else:
-                async with asyncio.timeout(self.deadline):
-                    [outcome] = await self.store.transact((command,))
+            async with asyncio.timeout(self._deadline() or None):
+                outcomes = await self.store.transact(commands)
         except TimeoutError:
             self._start(self._cancelled(command))
-            raise StoreError(f"no answer within {self.deadline:g} s", transient=True) from None
+            raise StoreError(f"no answer within {self._deadline():g} s", transient=True) from None
         except asyncio.CancelledError:
             self._start(self._cancelled(command))
             raise
-        assert isinstance(outcome, Granted | Refused), "a fresh id is granted or refused"
-        return outcome
+        kept.merges = ()
+        return outcomes
 
     async def _without_store(
         self, command: Reserve, call: Call, limits: tuple[Limit, ...], fault: StoreError
@@ -221,16 +290,41 @@ class Gate:
             # What may have been charged stays charged: the safe direction. A hold ends with its lease.
             events.warning("headgate.cancel.failed", decision=command.rid.hex(), reason=str(fault))
 
-    async def _settled(self, command: Settle) -> None:
+    async def _settled(self, decision: Decision, limits: tuple[Limit, ...], command: Settle) -> None:
         for pause in (*SETTLE_AGAIN, None):
             try:
-                await self.store.transact((command,))
+                await self._settled_at(self.store, command, decision, limits)
                 return
             except StoreError as fault:
                 if pause is None:
-                    events.error("headgate.settle.failed", decision=command.rid.hex(), reason=str(fault))
+                    events.error("headgate.settle.failed", decision=decision.id, reason=str(fault))
                 else:
                     await asyncio.sleep(pause)
+
+    async def _settled_at(self, store: Store, command: Settle, decision: Decision, limits: tuple[Limit, ...]) -> None:
+        """Settles where the holds were made, and then where a group's merging has moved them meanwhile."""
+        again: Command | None = command
+        for _ in range(MOVES):
+            if not isinstance(again, Settle):
+                return
+            [outcome] = await store.transact((again,))
+            self._alerted(decision, _charges(limits, again, outcome))
+            again = followed(again, outcome)
+
+    def _alerted(self, decision: Decision, charges: Sequence[Charge]) -> None:
+        """An event for each share of a limit (`alert: [80%, 100%]`) that these very charges have passed."""
+        for limit, percent, now in crossed(charges, decision.now):
+            events.warning(
+                "headgate.alert", limit=limit.id, percent=percent, used=now.used, of=now.capacity,
+                per="+".join(limit.per), key=decision.principal.key, org=decision.principal.org, decision=decision.id,
+            )  # fmt: skip
+
+    def _told(self, decision: Decision, call: Call) -> None:
+        """One event a decision: at `info` if the request is denied, at `debug` if it is served."""
+        if decision.allowed:
+            events.debug("headgate.decision", **told(decision, call))
+        else:
+            events.info("headgate.denied", **told(decision, call))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -245,14 +339,21 @@ class Gate:
         await self.store.close()
 
 
+def _answer(outcomes: list[Outcome]) -> Granted | Refused:
+    outcome = outcomes[-1]
+    if type(outcome) is Granted or type(outcome) is Refused:
+        return outcome
+    raise StoreError("the store knows a reservation's id that was never used before", transient=False)
+
+
 def _lease(demands: tuple[Demand, ...]) -> int:
     leases = [demand.verb.lease for demand in demands if isinstance(demand.verb, Max)]
     return min(leases, default=LEASE)
 
 
-def _ids() -> Callable[[], bytes]:
-    """Makes reservation ids: 12 bytes drawn at random for this worker and a counter of 4, which wraps after four
-    billion requests, long after the first of them is forgotten."""
-    epoch = secrets.token_bytes(12)
-    numbers = count()
-    return lambda: epoch + (next(numbers) & 0xFFFFFFFF).to_bytes(4, "big")
+def _charges(limits: tuple[Limit, ...], command: Settle, outcome: Outcome) -> list[Charge]:
+    assert isinstance(outcome, Settled), "a settlement is settled"
+    by_id = {limit.id: limit for limit in limits}
+    moved = {demand.place[1] for demand in outcome.moved}
+    pairs = zip(command.demands, outcome.balances, strict=True)
+    return [(by_id[d.place[1]], d, b) for d, b in pairs if d.place[1] in by_id and d.place[1] not in moved]

@@ -1,0 +1,198 @@
+"""One app's headgate, put together from its settings and kept fresh while the app runs.
+
+Law: what is served by is always a whole policy and a whole directory, the last good ones. A file that breaks while
+the app runs changes nothing but `degraded` and the log; a file that is broken at the start stops the start. Nothing
+is opened before `start`, and `start` needs no network unless the store is on one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from headgate.clock import Clock, wall_clock
+from headgate.directory import open_directory
+from headgate.errors import HeadgateError, IdentityError, PolicyError
+from headgate.gate import Gate
+from headgate.policy import load, sources
+from headgate.policy.compiled import Policy
+from headgate.settings import Settings
+from headgate.stores import open_store
+from headgate.telemetry import events, log_to
+
+Signature = tuple[tuple[str, int, int, int], ...]
+"""What is known of files without reading them: name, inode, size, time of change (nanoseconds)."""
+
+
+class Service:
+    """A gate and what keeps it fresh: policy files and keys are looked at every `reload_seconds`, and on SIGHUP.
+
+    `degraded` says why the last reload was not taken; "" while all is well. A reload that is taken keeps the
+    usage of everybody: balances lie under the limits' ids.
+
+    >>> import asyncio, tempfile
+    >>> from pathlib import Path
+    >>> from headgate.settings import Settings
+    >>> async def first_decision() -> str:
+    ...     text = "headgate: v1\\npolicy: doc\\nmode: enforce\\non_store_error: closed\\n"
+    ...     text += "identify: {anonymous: {per: ip}}\\nlimits: {rpm: {meter: requests, per: ip, rate: 1/min}}\\n"
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         file = Path(folder, "headgate.yaml")
+    ...         file.write_text(text)
+    ...         service = Service(Settings(policies=str(file), store="memory://", pepper="0" * 32))
+    ...         await service.start()
+    ...         nobody = await service.gate.identify(None)
+    ...         decision = await service.gate.admit(Call(nobody, network="192.0.2.7"))
+    ...         await service.stop()
+    ...         return decision.action.value
+    >>> from headgate.quota.facts import Call
+    >>> asyncio.run(first_decision())
+    'allow'
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, environ: Mapping[str, str] | None = None, clock: Clock = wall_clock
+    ) -> None:
+        self.settings = settings if settings is not None else Settings()
+        self.degraded = ""
+        self._environ = os.environ if environ is None else environ
+        self._clock = clock
+        self._gate: Gate | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._listening: asyncio.AbstractEventLoop | None = None
+        self._seen: Signature = ()
+        self._taken: Signature = ()
+
+    @property
+    def gate(self) -> Gate:
+        """The gate. Raises IdentityError before `prepare` or `start`."""
+        if self._gate is None:
+            raise IdentityError("headgate is not started: `await service.start()` comes first")
+        return self._gate
+
+    def prepare(self) -> Gate:
+        """Read the policy and the keys and put the gate together; nothing runs yet and no store is opened.
+
+        Raises PolicyError, IdentityError or StoreError, each with what to mend.
+        """
+        if self._gate is None:
+            settings = self.settings
+            self._seen = self._taken = self._signature()
+            policy = self._policy()
+            peppers = settings.peppers() if policy.mode != "disabled" else (b"disabled",)
+            self._gate = Gate(
+                policy,
+                open_store(settings.store, clock=self._clock),
+                peppers=peppers,
+                directory=open_directory(policy.identify.directory, base=self._base(), peppers=peppers),
+                clock=self._clock,
+                deadline=None if settings.deadline_ms is None else settings.deadline_ms / 1_000,
+            )
+        return self._gate
+
+    async def start(self) -> None:
+        """Get ready to decide, on the running event loop; a second call does nothing."""
+        if self._task is not None:
+            return
+        if self.settings.log:
+            log_to(self.settings.log, self.settings.log_level)
+        self.settings.warn()
+        policy = self.prepare().policy
+        self._task = asyncio.get_running_loop().create_task(self._kept_fresh())
+        self._listen()
+        events.info(
+            "headgate.started", policy=policy.name, version=policy.version, mode=policy.mode,
+            store=self.settings.store.partition("://")[0], limits=len(policy.limits),
+        )  # fmt: skip
+        if policy.not_enforced:
+            events.warning("headgate.not_enforced", policy=policy.name, what=list(policy.not_enforced))
+
+    async def stop(self) -> None:
+        """Settle what is under way and close the store. It can be started again."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._deaf()
+        if self._gate is not None:
+            await self._gate.close()
+
+    def reload(self) -> bool:
+        """Take the files as they are now; False if they are broken, and the last good ones stay.
+
+        A policy that is taken decides from the next request on; requests under way end as they were begun.
+        """
+        gate = self.gate
+        self._taken = self._signature()
+        try:
+            policy = self._policy()
+            if policy.identify.directory != gate.policy.identify.directory:
+                gate.directory = open_directory(policy.identify.directory, base=self._base(), peppers=gate.peppers)
+            elif gate.directory is not None:
+                gate.directory.refresh()
+        except HeadgateError as fault:
+            self.degraded = str(fault)
+            faults = fault.problems if isinstance(fault, PolicyError) and fault.problems else (fault,)
+            events.error(
+                "headgate.policy.rejected", faults=len(faults), first=str(faults[0]), serving=gate.policy.version
+            )
+            return False
+        if policy.version != gate.policy.version:
+            events.info("headgate.policy.taken", policy=policy.name, version=policy.version, mode=policy.mode)
+            gate.policy = policy
+        self.degraded = ""
+        return True
+
+    def _policy(self) -> Policy:
+        return load(self.settings.policy_paths(), environ=self._environ, mode=self.settings.mode)
+
+    def _base(self) -> Path:
+        """The folder that file names in the policy are relative to: the first policy file's."""
+        first = Path(self.settings.policy_paths()[0])
+        return first if first.is_dir() else first.parent
+
+    async def _kept_fresh(self) -> None:
+        pause = self.settings.reload_seconds
+        while pause > 0:
+            await asyncio.sleep(pause)
+            now = await asyncio.to_thread(self._signature)
+            # Half a file is no policy: what changes is taken when it has not changed for one more look.
+            settled, self._seen = now == self._seen, now
+            if settled and now != self._taken:
+                await asyncio.to_thread(self.reload)
+
+    def _signature(self) -> Signature:
+        files: list[Path] = []
+        # A folder that is gone, or a link that leads nowhere: the reload says so.
+        with suppress(OSError, PolicyError):
+            files += sources(self.settings.policy_paths())
+        if self._gate is not None and self._gate.directory is not None:
+            files += self._gate.directory.files
+        return tuple([_glance(file) for file in files])
+
+    def _listen(self) -> None:
+        """Reload on SIGHUP, unless the host has a use of its own for it or this is not its main thread."""
+        if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+            return
+        # Not the main thread, or a loop that knows no signals: then files are watched, and that is all.
+        with suppress(RuntimeError, ValueError, NotImplementedError):
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
+            self._listening = loop
+
+    def _deaf(self) -> None:
+        if self._listening is not None and not self._listening.is_closed():
+            self._listening.remove_signal_handler(signal.SIGHUP)
+        self._listening = None
+
+
+def _glance(file: Path) -> tuple[str, int, int, int]:
+    try:
+        seen = file.stat()
+    except OSError:
+        return str(file), 0, 0, 0
+    return str(file), seen.st_ino, seen.st_size, seen.st_mtime_ns

@@ -1,0 +1,379 @@
+"""The fast path: what a request is asked for, what it gets, and what happens when the store does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.clock import SECOND
+from headgate.directory import Callback
+from headgate.errors import StoreError
+from headgate.gate import Gate
+from headgate.policy import load
+from headgate.policy.compiled import Policy
+from headgate.quota.decision import Action
+from headgate.quota.facts import Call, Principal
+from headgate.quota.ledger import Cancel, Command, Outcome, Reserve
+from headgate.stores import open_store
+from headgate.testing import ManualClock
+
+HEAD = """
+headgate: v1
+policy: test
+mode: enforce
+zone: UTC
+on_store_error: closed
+identify: {key: [header.x-api-key], anonymous: refuse}
+"""
+ACME = Principal("k1", "acme")
+PEPPERS = (b"a pepper of thirty-two bytes. ok.",)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def policy_of(tmp_path: Path) -> Callable[[str], Policy]:
+    def made(text: str) -> Policy:
+        file = tmp_path / "headgate.yaml"
+        file.write_text(HEAD + text)
+        return load(file)
+
+    return made
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def gate_of(
+    request: pytest.FixtureRequest, policy_of: Callable[[str], Policy], tmp_path: Path, clock: ManualClock
+) -> Callable[[str], Gate]:
+    uri = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'ledger.db'}"
+    return lambda text: Gate(policy_of(text), open_store(uri, clock=clock), PEPPERS, clock=clock)
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    caplog.set_level(logging.DEBUG, "headgate")
+    lines: Callable[[], list[dict[str, Any]]] = lambda: [json.loads(r.getMessage()) for r in caplog.records]  # noqa: E731
+    yield lambda name: [line for line in lines() if line["event"] == name]
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
+
+
+async def asked(gate: Gate, times: int, principal: Principal = ACME, **call: Any) -> list[str]:
+    return [(await gate.admit(Call(principal, **call))).action.value for _ in range(times)]
+
+
+async def used(gate: Gate, principal: Principal = ACME) -> dict[str, int]:
+    return {limit.id: found.used for limit, found in await gate.look(principal)}
+
+
+def test_what_one_limit_refuses_no_other_limit_is_charged_for(gate_of: Callable[[str], Gate]) -> None:
+    async def story() -> None:
+        gate = gate_of(
+            "limits:\n"
+            "  key: {meter: requests, per: key, rate: 2/min}\n"
+            "  org: {meter: requests, per: org, quota: 9/day}\n"
+        )
+        assert await asked(gate, 5) == ["allow", "allow", "not_yet", "not_yet", "not_yet"]
+        assert await used(gate) == {"key": 2, "org": 2}
+        await gate.close()
+
+    run(story())
+
+
+def test_a_limit_that_is_changed_in_mid_window_keeps_its_usage(
+    gate_of: Callable[[str], Gate], policy_of: Callable[[str], Policy], clock: ManualClock
+) -> None:
+    async def story() -> None:
+        gate = gate_of("limits: {day: {meter: requests, per: org, quota: 5/day}}\n")
+        assert await asked(gate, 6) == ["allow"] * 5 + ["not_yet"]
+        gate.policy = policy_of("limits: {day: {meter: requests, per: org, quota: 7/day}}\n")
+        assert await asked(gate, 3) == ["allow", "allow", "not_yet"]
+        gate.policy = policy_of("limits: {day: {meter: requests, per: org, quota: 7/week}}\n")
+        assert await asked(gate, 1) == ["not_yet"]
+        clock.advance(7 * 86_400)
+        assert await asked(gate, 1) == ["allow"]
+        await gate.close()
+
+    run(story())
+
+
+def test_shadow_decides_and_refuses_nobody(
+    gate_of: Callable[[str], Gate], heard: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    async def story() -> None:
+        gate = gate_of("limits: {day: {meter: requests, per: org, quota: 1/day, mode: shadow}}\n")
+        decisions = [await gate.admit(Call(ACME)) for _ in range(3)]
+        assert [d.allowed for d in decisions] == [True, True, True]
+        assert [len(d.shadowed) for d in decisions] == [0, 1, 1]
+        assert await used(gate) == {"day": 1}
+        await gate.close()
+
+    run(story())
+    rows = [line["limits"][0] for line in heard("headgate.decision")]
+    assert [row.get("refused") for row in rows] == [None, "not_yet", "not_yet"]
+
+
+def test_a_candidate_is_counted_beside_the_live_value(gate_of: Callable[[str], Gate]) -> None:
+    async def story() -> None:
+        gate = gate_of("limits: {day: {meter: requests, per: org, quota: 3/day, candidate: 1/day}}\n")
+        decisions = [await gate.admit(Call(ACME)) for _ in range(4)]
+        assert [d.action.value for d in decisions] == ["allow", "allow", "allow", "not_yet"]
+        assert [[r.limit for r in d.shadowed] for d in decisions[:3]] == [[], ["day~candidate"], ["day~candidate"]]
+        await gate.close()
+
+    run(story())
+
+
+def test_a_rollout_enforces_for_its_share_of_orgs_and_always_for_the_same(gate_of: Callable[[str], Gate]) -> None:
+    async def story() -> None:
+        gate = gate_of("rollout: 30%\nlimits: {life: {meter: requests, per: org, total: 1}}\n")
+        orgs = [Principal(f"k{n}", f"org{n}") for n in range(200)]
+        refused = [(await asked(gate, 2, org))[1] == "never" for org in orgs]
+        again = [(await asked(gate, 1, org))[0] == "never" for org in orgs]
+        assert 35 <= sum(refused) <= 90
+        assert refused == again
+        await gate.close()
+
+    run(story())
+
+
+def test_an_override_holds_until_its_day(gate_of: Callable[[str], Gate], clock: ManualClock) -> None:
+    async def story() -> None:
+        gate = gate_of(
+            "limits: {day: {meter: requests, per: org, quota: 1/day}}\n"
+            "overrides: [{org: acme, limits: [day], value: 3/day, reason: launch, until: 2027-01-17}]\n"
+        )
+        assert await asked(gate, 4) == ["allow", "allow", "allow", "not_yet"]
+        clock.advance(5 * 86_400)
+        assert await asked(gate, 2) == ["allow", "not_yet"]
+        await gate.close()
+
+    run(story())
+
+
+def test_each_share_of_a_limit_is_told_once(
+    gate_of: Callable[[str], Gate], heard: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    async def story() -> None:
+        gate = gate_of(
+            "meters: {rows: {from: app, reserve: 1}}\n"
+            "limits:\n"
+            "  day: {meter: requests, per: org, quota: 10/day, alert: [50%, 100%]}\n"
+            "  rows: {meter: rows, per: org, quota: 100/day, alert: [80%]}\n"
+        )
+        for _ in range(10):
+            decision = await gate.admit(Call(ACME))
+            await gate.settle(decision, {"rows": 9})
+        await gate.close()
+
+    run(story())
+    told = [(line["limit"], line["percent"], line["used"]) for line in heard("headgate.alert")]
+    assert told == [("day", 50, 5), ("rows", 80, 81), ("day", 100, 10)]
+
+
+def test_orgs_that_become_one_customer_bring_what_they_have_used(
+    gate_of: Callable[[str], Gate], policy_of: Callable[[str], Policy]
+) -> None:
+    one, two = Principal("k1", "acme"), Principal("k2", "labs")
+    limits = "limits: {month: {meter: requests, per: group, quota: 5/month}}\n"
+
+    async def story() -> None:
+        gate = gate_of(limits)
+        assert await asked(gate, 2, one) + await asked(gate, 2, two) == ["allow"] * 4
+        linked = "linking: {affiliated: [{orgs: [acme, labs], reason: one owner, until: 2036-12-31}]}\n"
+        gate.policy = policy_of(limits + linked)
+        assert await asked(gate, 2, one) == ["allow", "not_yet"]
+        assert await asked(gate, 1, two) == ["not_yet"]
+        assert await used(gate, two) == {"month": 5}
+        await gate.close()
+
+    run(story())
+
+
+def test_what_was_held_before_the_link_is_settled_after_it(
+    gate_of: Callable[[str], Gate], policy_of: Callable[[str], Policy]
+) -> None:
+    limits = "meters: {rows: {from: app, reserve: 10}}\nlimits: {month: {meter: rows, per: group, quota: 50/month}}\n"
+
+    async def story() -> None:
+        gate = gate_of(limits)
+        under_way = await gate.admit(Call(ACME))
+        gate.policy = policy_of(
+            limits + "linking: {affiliated: [{orgs: [acme, labs], reason: one owner, until: 2036-12-31}]}\n"
+        )
+        await gate.settle(await gate.admit(Call(Principal("k2", "labs"))), {"rows": 1})
+        await gate.settle(under_way, {"rows": 7})
+        [(_, found)] = await gate.look(ACME)
+        assert (found.used, found.held) == (8, 0)
+        await gate.close()
+
+    run(story())
+
+
+def test_a_group_of_orgs_on_different_plans_has_the_best_of_them_once(
+    gate_of: Callable[[str], Gate], clock: ManualClock
+) -> None:
+    keys = {"a": {"key": "k1", "org": "acme", "plan": "free"}, "b": {"key": "k2", "org": "labs", "plan": "pro"}}
+
+    async def story() -> None:
+        gate = gate_of(
+            "plans: [free, pro]\n"
+            "limits: {month: {meter: requests, per: group, quota: {free: 1/month, pro: 3/month}}}\n"
+            "linking: {affiliated: [{orgs: [acme, labs], reason: one owner, until: 2036-12-31}]}\n"
+        )
+        gate.directory = Callback(keys.get, PEPPERS)
+        pro = await gate.identify(b"b")
+        free = await gate.identify(b"a")
+        assert free is not None and pro is not None
+        assert await asked(gate, 4, free) == ["allow", "allow", "allow", "not_yet"]
+        await gate.close()
+
+    run(story())
+
+
+def test_an_unknown_key_is_refused_or_anonymous_as_the_policy_says(policy_of: Callable[[str], Policy]) -> None:
+    limits = "limits: {rpm: {meter: requests, per: ip, rate: 1/min}}\n"
+
+    async def story() -> None:
+        gate = Gate(policy_of(limits), open_store("memory://"), PEPPERS, Callback({}.get, PEPPERS))
+        assert [await gate.identify(secret) for secret in (None, b"hg_unknown")] == [None, None]
+        gate.policy = replace(
+            gate.policy, identify=replace(gate.policy.identify, anonymous="", unknown_key="anonymous")
+        )
+        nobody = [await gate.identify(secret) for secret in (None, b"hg_unknown", b"no key at all", b"hg_other")]
+        assert [who is not None and who.anonymous for who in nobody] == [True] * 4
+        assert len({id(who) for who in nobody}) == 1
+        gate.policy = replace(gate.policy, identify=replace(gate.policy.identify, unknown_key="refuse"))
+        assert await gate.identify(b"hg_unknown") is None
+        assert await gate.identify(None) is not None
+
+    run(story())
+
+
+class Broken:
+    """A store that hangs, fails, or answers late, and keeps what it was told."""
+
+    immediate = False
+    deadline = 0.02
+
+    def __init__(self, fault: Exception | None = None, hang: bool = False) -> None:
+        self.fault, self.hang = fault, hang
+        self.told: list[Command] = []
+
+    async def transact(self, commands: Sequence[Command], now: int | None = None) -> list[Outcome]:
+        self.told += commands
+        if self.hang and isinstance(commands[-1], Reserve):
+            await asyncio.Event().wait()
+        if self.fault is not None:
+            raise self.fault
+        return []
+
+    async def close(self) -> None:
+        pass
+
+
+GONE = StoreError("it is gone", transient=True)
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [("closed", ["unavailable"] * 3), ("open", ["allow"] * 3), ("local", ["allow", "allow", "unavailable"])],
+)
+def test_without_the_store_each_limit_goes_its_way(
+    policy_of: Callable[[str], Policy], way: str, expected: list[str]
+) -> None:
+    async def story() -> None:
+        limit = f"limits: {{day: {{meter: requests, per: org, quota: 20/day, on_store_error: {way}}}}}\n"
+        gate = Gate(policy_of(limit), Broken(GONE), PEPPERS)
+        assert await asked(gate, 3) == expected
+
+    run(story())
+
+
+def test_one_closed_limit_closes(policy_of: Callable[[str], Policy]) -> None:
+    async def story() -> None:
+        gate = Gate(
+            policy_of(
+                "limits:\n"
+                "  day: {meter: requests, per: org, quota: 20/day, on_store_error: open}\n"
+                "  week: {meter: requests, per: org, quota: 90/week}\n"
+            ),
+            Broken(GONE),
+            PEPPERS,
+        )
+        assert await asked(gate, 1) == ["unavailable"]
+
+    run(story())
+
+
+def test_a_store_that_hangs_is_left_at_the_deadline_and_told_to_forget(policy_of: Callable[[str], Policy]) -> None:
+    async def story() -> None:
+        store = Broken(hang=True)
+        gate = Gate(policy_of("limits: {day: {meter: requests, per: org, quota: 20/day}}\n"), store, PEPPERS)
+        decision = await gate.admit(Call(ACME))
+        assert decision.action is Action.UNAVAILABLE
+        await gate.close()
+        [reserve, cancel] = store.told
+        assert isinstance(reserve, Reserve) and isinstance(cancel, Cancel)
+        assert cancel.rid == reserve.rid == bytes.fromhex(decision.id)
+
+    run(story())
+
+
+def test_a_caller_that_goes_away_while_it_waits_is_not_charged(policy_of: Callable[[str], Policy]) -> None:
+    async def story() -> None:
+        store = Broken(hang=True)
+        gate = Gate(
+            policy_of("limits: {day: {meter: requests, per: org, quota: 20/day}}\n"), store, PEPPERS, deadline=9
+        )
+        waiting = asyncio.create_task(gate.admit(Call(ACME)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
+        await gate.close()
+        assert [type(command).__name__ for command in store.told] == ["Reserve", "Cancel"]
+
+    run(story())
+
+
+def test_a_long_response_keeps_its_place_by_renewing(gate_of: Callable[[str], Gate], clock: ManualClock) -> None:
+    async def story() -> None:
+        gate = gate_of("limits: {open: {meter: streams, per: key, max: 1, lease: 60s}}\n")
+        streaming = await gate.admit(Call(ACME))
+        for _ in range(5):
+            clock.advance(40)
+            await gate.renew(streaming)
+            assert await asked(gate, 1) == ["not_yet"]
+        clock.advance(61)
+        assert await asked(gate, 1) == ["allow"]
+        await gate.close()
+
+    run(story())
+
+
+def test_a_decision_in_the_log_says_what_was_asked_and_tells_no_address(
+    gate_of: Callable[[str], Gate], heard: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    async def story() -> None:
+        gate = gate_of("limits: {day: {meter: requests, per: [ip, key], quota: 1/day}}\n")
+        await asked(gate, 2, network="198.51.100.77")
+        await gate.close()
+
+    run(story())
+    [denied] = heard("headgate.denied")
+    assert denied["limits"][0]["refused"] == "not_yet"
+    assert (denied["key"], denied["org"]) == ("k1", "acme")
+    assert denied["limits"][0]["retry"] % (86_400 * SECOND) == 0
+    assert "198.51.100.77" not in json.dumps(denied)

@@ -1,0 +1,210 @@
+"""What keeps a gate fresh: files that change while the app runs, and files that break."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.errors import IdentityError, PolicyError, SettingsError
+from headgate.quota.facts import Call, Principal
+from headgate.service import Service
+from headgate.settings import Settings
+
+POLICY = """\
+headgate: v1
+policy: test
+mode: enforce
+on_store_error: closed
+identify: {key: [header.x-api-key], directory: keys.yaml, anonymous: refuse}
+limits: {day: {meter: requests, per: org, quota: AMOUNT/day}}
+"""
+KEYS = "headgate-keys: v1\norgs:\n  acme: {}\nkeys: []\n"
+ACME = Principal("k1", "acme")
+LOOK = 0.02
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "headgate.yaml").write_text(POLICY.replace("AMOUNT", "3"))
+    (tmp_path / "keys.yaml").write_text(KEYS)
+    return tmp_path
+
+
+@pytest.fixture
+def service(home: Path) -> Service:
+    return service_in(home)
+
+
+def service_in(home: Path, **settings: Any) -> Service:
+    given = {"policies": str(home / "headgate.yaml"), "store": f"sqlite:///{home / 'ledger.db'}", "pepper": "p" * 32}
+    return Service(Settings(**given | {"reload_seconds": LOOK} | settings), environ={})
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Gives the watching task its turns; a test that waits longer than this has failed."""
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(LOOK)
+
+
+async def served(service: Service, times: int) -> int:
+    return sum([(await service.gate.admit(Call(ACME))).allowed for _ in range(times)])
+
+
+def test_a_changed_amount_is_live_and_the_usage_stays(service: Service, home: Path) -> None:
+    async def story() -> None:
+        await service.start()
+        assert await served(service, 5) == 3
+        before = service.gate.policy.version
+        (home / "headgate.yaml").write_text(POLICY.replace("AMOUNT", "4"))
+        await until(lambda: service.gate.policy.version != before)
+        assert await served(service, 5) == 1
+        await service.stop()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(lambda file: file.write_text(POLICY[: len(POLICY) // 2]), id="half a file"),
+        pytest.param(lambda file: file.write_text(POLICY.replace("meter:", "metre:")), id="a typo"),
+        pytest.param(lambda file: file.unlink(), id="deleted"),
+        pytest.param(lambda file: (file.unlink(), file.symlink_to(file)), id="a link to itself"),
+        pytest.param(lambda file: (file.unlink(), file.mkdir()), id="an empty folder"),
+        pytest.param(lambda file: os.truncate(file, 100_000_000), id="100 MB"),
+        pytest.param(lambda file: file.write_bytes(b"\xff\xfe\x00headgate"), id="no text"),
+    ],
+)
+def test_a_broken_file_keeps_the_last_good_policy_until_it_is_mended(
+    service: Service, home: Path, broken: Callable[[Path], object]
+) -> None:
+    file = home / "headgate.yaml"
+
+    async def story() -> None:
+        await service.start()
+        good = service.gate.policy
+        broken(file)
+        await until(lambda: bool(service.degraded))
+        assert service.gate.policy is good
+        assert await served(service, 5) == 3
+        if file.is_dir() and not file.is_symlink():
+            file.rmdir()
+        mended = home / "mended.yaml"
+        mended.write_text(POLICY.replace("AMOUNT", "5"))
+        mended.replace(file)
+        await until(lambda: not service.degraded)
+        assert await served(service, 5) == 2
+        await service.stop()
+
+    run(story())
+
+
+def test_a_key_that_is_added_while_the_app_runs_is_known(service: Service, home: Path) -> None:
+    from headgate.quota.identify import digest
+
+    async def story() -> None:
+        await service.start()
+        assert await service.gate.identify(b"hg_secret") is None
+        mark = digest(b"p" * 32, b"key", b"hg_secret").hex()
+        (home / "keys.yaml").write_text(
+            KEYS.replace(
+                "keys: []", f"keys:\n  - {{key: k_0123456789ab, org: acme, digest: {mark}, created: 2027-01-15}}"
+            )
+        )
+        for _ in range(200):
+            known = await service.gate.identify(b"hg_secret")
+            if known is not None:
+                break
+            await asyncio.sleep(LOOK)
+        assert known is not None and (known.key, known.org) == ("k_0123456789ab", "acme")
+        await service.stop()
+
+    run(story())
+
+
+def test_broken_keys_keep_those_that_were_known_and_the_service_says_so(service: Service, home: Path) -> None:
+    async def story() -> None:
+        await service.start()
+        (home / "keys.yaml").write_text("headgate-keys: v1\nkeys: [{key: k1, org: nobody}]\n")
+        await until(lambda: "keys.yaml" in service.degraded)
+        (home / "keys.yaml").write_text(KEYS)
+        await until(lambda: not service.degraded)
+        await service.stop()
+
+    run(story())
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_sighup_reloads_at_once(home: Path) -> None:
+    async def story() -> None:
+        service = service_in(home, reload_seconds=0)
+        await service.start()
+        before = service.gate.policy.version
+        (home / "headgate.yaml").write_text(POLICY.replace("AMOUNT", "9"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: service.gate.policy.version != before)
+        await service.stop()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+    run(story())
+
+
+def test_a_restart_gives_nobody_a_fresh_window(home: Path) -> None:
+    async def story() -> None:
+        for expected in (3, 0):
+            service = service_in(home)
+            await service.start()
+            assert await served(service, 4) == expected
+            await service.stop()
+
+    run(story())
+
+
+def test_a_service_that_was_stopped_starts_again_on_another_loop(home: Path) -> None:
+    service = service_in(home)
+
+    async def story(expected: int) -> None:
+        await service.start()
+        await service.start()
+        assert await served(service, 2) == expected
+        await service.stop()
+
+    run(story(2))
+    run(story(1))
+
+
+def test_what_cannot_be_started_says_what_to_mend(home: Path) -> None:
+    with pytest.raises(SettingsError, match="HEADGATE_PEPPER"):
+        service_in(home, pepper="", pepper_file=str(home / "none")).prepare()
+    (home / "keys.yaml").unlink()
+    with pytest.raises(IdentityError, match=r"keys\.yaml: no such file"):
+        service_in(home).prepare()
+    (home / "headgate.yaml").write_text(POLICY.replace("requests", "request"))
+    with pytest.raises(PolicyError, match="did you mean"):
+        service_in(home).prepare()
+    with pytest.raises(IdentityError, match="not started"):
+        service_in(home).gate  # noqa: B018
+
+
+def test_the_environment_changes_a_leaf_and_the_mode(home: Path) -> None:
+    settings = Settings(policies=str(home / "headgate.yaml"), store="memory://", pepper="p" * 32, mode="shadow")
+    service = Service(settings, environ={"HEADGATE__LIMITS__DAY__QUOTA": "1/day"})
+
+    async def story() -> None:
+        await service.start()
+        assert await served(service, 3) == 3
+        assert [len((await service.gate.admit(Call(ACME))).shadowed)] == [1]
+        await service.stop()
+
+    run(story())
