@@ -1,0 +1,81 @@
+"""A look at the beginning of a JSON body, before the app reads it.
+
+Law: bounded, and nothing is lost: every message that was taken is handed on to the app, in order. A body that is not
+a JSON object is recognised by its first character and not waited for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+BEFORE = b" \t\r\n\0\xef\xbb\xbf\xfe\xff"
+"""Bytes that may stand before the first character: blanks, byte order marks, the zeros of UTF-16 and UTF-32."""
+
+
+class Replayed:
+    """The app's `receive` after a look: first what was taken, then what comes."""
+
+    __slots__ = ("_messages", "_receive")
+
+    def __init__(self, messages: deque[Message], receive: Receive) -> None:
+        self._messages = messages
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        return self._messages.popleft() if self._messages else await self._receive()
+
+
+class Peeked(NamedTuple):
+    """What a look found: the object's members (numbers as they were written), whether the body went on beyond what
+    may be looked at, and the `receive` that hands on what was taken."""
+
+    members: Mapping[str, Any]
+    cut: bool
+    receive: Replayed
+
+
+async def peek(receive: Receive, most: int) -> Peeked:
+    """Look at a request's body, at most at `most` bytes of it.
+
+    Of a longer body no member is believed: a JSON object may name a member twice, and the app takes the last one.
+    """
+    messages: deque[Message] = deque()
+    replayed = Replayed(messages, receive)
+    body = bytearray()
+    begun = False
+    while True:
+        message = await receive()
+        messages.append(message)
+        if message["type"] != "http.request":
+            return Peeked({}, False, replayed)  # the client went away
+        part = message.get("body", b"")
+        if not begun and (first := part.lstrip(BEFORE)[:1]):
+            begun = True
+            if first != b"{":
+                return Peeked({}, False, replayed)
+        body += part
+        if len(body) > most:
+            return Peeked({}, True, replayed)
+        if not message.get("more_body", False):
+            return Peeked(members(bytes(body)), False, replayed)
+
+
+def members(body: bytes) -> Mapping[str, Any]:
+    """The members of a JSON object; none where the body is anything else. Read as `json.loads` reads it, UTF-16 and
+    all, but numbers stay text: what the policy compares is what was written, however many digits it has.
+
+    >>> members(b'{"model": "big-1", "max_tokens": 100}')
+    {'model': 'big-1', 'max_tokens': '100'}
+    """
+    try:
+        found = json.loads(body, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,224 @@
+"""From an ASGI scope to facts: the credential, the address that is charged, every form of the path, and what else
+the policy's limits ask for.
+
+Law: only the scope is read, never `request.url`, which a crafted Host header rewrites. What an app may route by is
+matched in every form it may route by; what the policy does not ask for is not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl
+
+from headgate.policy.compiled import Policy
+from headgate.quota.identify import client_network, credential, path_forms
+from headgate.quota.match import Limit
+from headgate.quota.meter import Meter
+
+Scope = MutableMapping[str, Any]
+Headers = Sequence[tuple[bytes, bytes]]
+
+ADDRESSES = 8_192
+"""Addresses whose network is kept worked out; about 300 bytes each."""
+
+LONG = 256
+"""Bytes of proxy header up to which the answer is kept: a longer one could be made to fill memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What one policy reads of a request, worked out once for a policy.
+
+    | field | meaning |
+    | --- | --- |
+    | `carriers` | names of the headers that may hold a credential |
+    | `forwarded` | the header in which trusted proxies write addresses, b"" for none |
+    | `network` | the network charged for (peer, lines of that header) |
+    | `body` | whether a value of a JSON body is asked for at all |
+    | `body_decides` | whether such a value decides which limits apply or who is charged |
+    | `route` | whether the router's template, or a parameter of it, is asked for |
+    | `reported` | by name, the meters whose amounts the app reports with `charge` |
+    | `told` | meters read from a header of the response: (name in lower case, meter) |
+    | `texts` | whether bytes are metered, so that texts of a WebSocket need encoding to be counted |
+    """
+
+    policy: Policy
+    carriers: frozenset[bytes]
+    forwarded: bytes
+    network: Callable[[str | None, tuple[str, ...]], str]
+    body: bool
+    body_decides: bool
+    route: bool
+    reported: Mapping[str, Meter]
+    told: tuple[tuple[bytes, Meter], ...]
+    texts: bool
+
+    def secret(self, headers: Headers) -> bytes | None:
+        """The request's one credential, or None. Raises `TwoCredentials` for two different ones."""
+        carriers = self.carriers
+        carrying = [header for header in headers if header[0] in carriers]
+        return credential(carrying, self.policy.identify.key) if carrying else None
+
+    def address(self, scope: Scope) -> str:
+        """The network that is charged for this request."""
+        client = scope.get("client")
+        peer = client[0] if client else None
+        if not self.forwarded:
+            return self.network(peer, ())
+        lines = tuple([value.decode("latin-1") for name, value in scope["headers"] if name == self.forwarded])
+        if sum(map(len, lines)) > LONG:
+            return client_network(peer, lines, self.policy.identify.proxies)
+        return self.network(peer, lines)
+
+
+def intake(policy: Policy) -> Intake:
+    """Work out what a policy reads of a request."""
+    way = policy.identify
+    deciding, counted, unknown = _sources(policy)
+    meters = {**policy.meters, **{limit.meter.name: limit.meter for limit in policy.limits}}
+    return Intake(
+        policy=policy,
+        carriers=frozenset(source.header for source in way.key),
+        forwarded=way.proxy_header if way.proxies else b"",
+        network=lru_cache(ADDRESSES)(lambda peer, lines: client_network(peer, lines, way.proxies)),
+        body=unknown or any(source.startswith("body.") for source in deciding | counted),
+        body_decides=any(source.startswith("body.") for source in deciding),
+        route=unknown or any(source == "route" or source.startswith("path.") for source in deciding | counted),
+        reported={name: meter for name, meter in meters.items() if meter.source == "app"},
+        told=tuple(
+            (meter.source[len("header.") :].lower().encode("latin-1"), meter)
+            for meter in meters.values()
+            if meter.source.startswith("header.")
+        ),
+        texts=any(limit.meter.source in {"bytes_in", "bytes_out"} for limit in policy.limits),
+    )
+
+
+def _sources(policy: Policy) -> tuple[set[str], set[str], bool]:
+    """The sources that decide which limits apply and who is charged, those that only say how much is held, and
+    whether there is a condition of which nobody can say what it reads."""
+    deciding: set[str] = set()
+    counted: set[str] = set()
+    unknown = False
+    for limit in policy.limits:
+        fields, opaque = _fields(limit)
+        deciding.update([policy.scopes.get(name, name) for name in (*limit.per, *fields)])
+        counted.add(limit.meter.reserve_from)
+        unknown = unknown or opaque
+    return deciding, counted, unknown
+
+
+def _fields(limit: Limit) -> tuple[list[str], bool]:
+    """What a limit's `when` and `unless` test; a condition in Python may read anything."""
+    texts = [text for text, _ in limit.conditions]
+    fields = [text.split(None, 2)[1].rstrip(":") for text in texts]
+    return fields, "python" in fields or (limit.applies is not None and not texts)
+
+
+class Wire:
+    """What came over the wire, as limits may ask for it: `lookup` is a `Call`'s.
+
+    `body`: the members of the JSON object in the body, as far as it was looked at; `params` those of the route.
+    """
+
+    __slots__ = ("_query", "body", "params", "policy", "scope")
+
+    def __init__(self, scope: Scope, policy: Policy) -> None:
+        self.scope = scope
+        self.policy = policy
+        self.body: Mapping[str, Any] | None = None
+        self.params: Mapping[str, Any] | None = None
+        self._query: dict[str, str] | None = None
+
+    def lookup(self, source: str, name: str) -> str:
+        """One value by (source, name); "" where there is none."""
+        match source:
+            case "header":
+                return self._header(name.lower().encode("latin-1", "replace"))
+            case "query":
+                return self._queried().get(name, "")
+            case "body":
+                return self._member(name)
+            case "path":
+                params = self.scope.get("path_params") if self.params is None else self.params
+                return str(params.get(name, "")) if params else ""
+            case "trait":
+                trait = self.policy.identify.traits.get(name)
+                return self._header(trait.header) if trait is not None else ""
+        return ""
+
+    def _header(self, name: bytes) -> str:
+        return ", ".join([value.decode("latin-1") for header, value in self.scope["headers"] if header == name])
+
+    def _queried(self) -> dict[str, str]:
+        # The last of several values counts, as it does in Starlette and FastAPI.
+        if self._query is None:
+            text = self.scope.get("query_string", b"").decode("latin-1")
+            self._query = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
+        return self._query
+
+    def _member(self, name: str) -> str:
+        value: Any = self.body
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return "" if value is None or isinstance(value, Mapping | list) else str(value)
+
+
+PLAIN = re.compile(r"(?:/[^/.\\;#?\x00][^/\\;#?\x00]*+)++")
+"""A path of which no two routers think differently: no dot segments, no empty ones, no last slash, nothing that may
+end it early."""
+
+CUT = re.compile(r"[;#?\x00]")
+"""Where some router may take a path to end: parameters, a fragment, a query that was encoded, a C string."""
+
+PARAMETERS = re.compile(r";[^/]*")
+"""Parameters of a segment, which some routers take away wherever they stand."""
+
+ABSOLUTE = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+"""The head of a target in absolute form, which one of uvicorn's parsers leaves in the path."""
+
+
+def paths_of(scope: Scope) -> tuple[str, ...]:
+    """Every form under which an app may route this request; for nearly all of them one.
+
+    >>> paths_of({"path": "/v1/items"}), paths_of({"path": "http://x/v1/items;a=1"})
+    (('/v1/items',), ('/v1/items', '/v1/items;a=1', 'http://x/v1/items;a=1'))
+    """
+    path: str = scope["path"]
+    root_path: str = scope.get("root_path", "")
+    if not root_path and PLAIN.fullmatch(path) is not None:
+        return (path,)
+    target = ABSOLUTE.sub("", path)
+    found: list[str] = []
+    # Cut and then cleaned, and cleaned and then cut: `/v1/items/.;a` and `/v1/x;a/../items` end at different steps.
+    for read in dict.fromkeys((CUT.split(target, maxsplit=1)[0], PARAMETERS.sub("", target), target)):
+        for form in path_forms(read or "/", root_path):
+            whole = form if form.startswith("/") else "/" + form
+            bare = CUT.split(whole, maxsplit=1)[0]
+            # A router that takes no notice of a last slash serves both forms.
+            found += [bare.rstrip("/") or "/", bare, whole]
+    return tuple(dict.fromkeys((*found, path)))
+
+
+def method_of(scope: Scope) -> str:
+    """The method that limits see: upper case, HEAD as the GET that it is; a WebSocket begins as a GET."""
+    method: str = scope.get("method", "GET")
+    method = method.upper()
+    return "GET" if method == "HEAD" else method
+
+
+def preflight(scope: Scope) -> bool:
+    """Whether a browser asks for leave (CORS), on behalf of a page and before the request itself: that is free.
+
+    Both headers must be there (Fetch standard, "CORS-preflight request").
+    """
+    if scope.get("method") != "OPTIONS":
+        return False
+    names = {name for name, _ in scope["headers"]}
+    return b"origin" in names and b"access-control-request-method" in names

@@ -1,0 +1,265 @@
+"""The way of a request, from top to bottom: gather the facts, ask the gate, serve and measure, settle.
+
+Law: nothing is served that was not decided, and what was granted is settled however it ends. A fault of headgate's
+own is a 503 and an event, never an open door and never a traceback for the client; what the app raises passes through
+untouched. Nothing is opened when the class is made: that is for `lifespan.startup`, or for the first request where no
+lifespan comes (inside a mount).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from headgate.asgi import replies, usage
+from headgate.asgi.body import peek
+from headgate.asgi.identify import Intake, Wire, intake, method_of, paths_of, preflight
+from headgate.asgi.lifespan import lived
+from headgate.asgi.metering import SCOPE_KEY, Metered
+from headgate.asgi.ratelimit_headers import RateLimitHeaders
+from headgate.asgi.replies import Reply
+from headgate.asgi.routes import routed, router_of
+from headgate.errors import HeadgateError
+from headgate.gate import Gate
+from headgate.quota.facts import Call, Principal
+from headgate.quota.identify import TwoCredentials
+from headgate.telemetry import events
+
+if TYPE_CHECKING:
+    from headgate.service import Service
+    from headgate.settings import Settings
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PREFIX, PEEK = "/headgate", 65_536
+"""The settings' defaults, for a gate that is handed in without settings."""
+
+START_AGAIN = 1.0
+"""Seconds after which a start that failed at a request is tried again: a policy is not compiled at every request."""
+
+
+class HeadgateMiddleware:
+    """Quotas before an ASGI app: `app.add_middleware(HeadgateMiddleware)`.
+
+    Without arguments everything comes from the environment (`HEADGATE_POLICIES`, `HEADGATE_STORE`, …). `gate`: a gate
+    that is used as it is and is its maker's to close. `settings`: instead of the environment.
+
+    Requests and WebSockets are decided, everything else passes. An allowed request finds its decision in
+    `request.state.headgate`. Put it inside CORS middleware, so that a browser may read a refusal.
+
+    >>> import asyncio
+    >>> from headgate.gate import Gate
+    >>> from headgate.policy.compiled import Policy
+    >>> from headgate.quota.gcra import Rate
+    >>> from headgate.quota.identify import Identify
+    >>> from headgate.quota.match import Limit
+    >>> from headgate.quota.meter import BUILT_IN_METERS
+    >>> from headgate.stores import open_store
+    >>> async def hello(scope, receive, send):
+    ...     await send({"type": "http.response.start", "status": 200, "headers": []})
+    ...     await send({"type": "http.response.body", "body": b"hello"})
+    >>> rpm = Limit("rpm", BUILT_IN_METERS["requests"], ("ip",), {"": Rate(1, 60_000_000)})
+    >>> policy = Policy("doc", "0", "enforce", Identify(anonymous=""), (rpm,))
+    >>> app = HeadgateMiddleware(hello, gate=Gate(policy, open_store("memory://"), peppers=(b"pepper",)))
+    >>> async def status():
+    ...     sent = []
+    ...     async def send(message): sent.append(message)
+    ...     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1)}
+    ...     await app(scope, None, send)
+    ...     return sent[0]["status"]
+    >>> asyncio.run(status()), asyncio.run(status())
+    (200, 429)
+    """
+
+    def __init__(self, app: App, *, gate: Gate | None = None, settings: Settings | None = None) -> None:
+        self.app = app
+        self._settings = settings
+        self._entry = _Entry(gate, settings) if gate is not None else None
+        self._given = gate is not None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starts: WeakKeyDictionary[asyncio.AbstractEventLoop, _Start] = WeakKeyDictionary()
+        self._live: set[Metered] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, as ASGI 3 says."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await lived(self.app, scope, receive, send, start=self._started, stop=self._stopped)
+            return
+        if kind not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        try:
+            let_in = await self._decided(scope, receive, send)
+        except Exception as fault:
+            let_in = _out_of_order(fault)
+        if let_in is None:
+            await self.app(scope, receive, send)
+        elif isinstance(let_in, Reply):
+            await let_in(scope, receive, send)
+        else:
+            await self._served(let_in, scope)
+
+    async def _decided(self, scope: Scope, receive: Receive, send: Send) -> Metered | Reply | None:
+        """A request to serve and meter, a reply to refuse it with, or None: it passes, it is none of ours."""
+        entry = self._entry
+        if entry is None or not (self._given or self._loop is asyncio.get_running_loop()):
+            entry = await self._started()
+        gate = entry.gate
+        if gate.disabled or (SCOPE_KEY in scope and scope[SCOPE_KEY].gate is gate) or preflight(scope):
+            return None
+        reads = entry.reads()
+        try:
+            if entry.prefix in scope["path"] and (page := usage.under(entry.prefix, scope)) is not None:
+                return await usage.answered(gate, reads, scope, page)
+            principal = await gate.identify(reads.secret(scope["headers"]))
+        except TwoCredentials:
+            return replies.two_credentials()
+        if principal is None:
+            return replies.nobody(gate.policy)
+        wire = Wire(scope, reads.policy)
+        if reads.body and entry.peek and scope["type"] == "http":
+            wire.body, cut, receive = await peek(receive, entry.peek)
+            if cut and reads.body_decides:
+                return replies.too_long(entry.peek)
+        if reads.policy is not gate.policy:
+            # One was taken while we waited: nobody is decided by half of one policy and half of another.
+            return await self._decided(scope, receive, send)
+        decision = await gate.admit(self._call(scope, reads, principal, wire))
+        if not decision.allowed:
+            return replies.refused(decision, reads.policy, entry.fields)
+        head = scope["type"] == "http" and scope["method"] == "HEAD"
+        return Metered(gate, reads, entry.fields, decision, receive, send, head=head)
+
+    def _call(self, scope: Scope, reads: Intake, principal: Principal, wire: Wire) -> Call:
+        route = ""
+        if reads.route:
+            router = router_of(self.app)
+            if router is None and "app_root_path" not in scope:
+                router = scope.get("app")  # our own app tells no routes; the one that we are in has not mounted yet
+            if router is not None:
+                route, wire.params = routed(router, scope)
+        return Call(principal, method_of(scope), paths_of(scope), route, reads.address(scope), wire.lookup)
+
+    async def _served(self, metered: Metered, scope: Scope) -> None:
+        scope[SCOPE_KEY] = metered
+        scope.setdefault("state", {})["headgate"] = metered.decision
+        if not metered.holds:
+            # All of it was charged before, and there is nothing to count or to settle.
+            try:
+                await self.app(scope, metered.unmetered, metered.send)
+            finally:
+                metered.settled = True
+            return
+        self._live.add(metered)
+        metered.kept_alive()
+        try:
+            await self.app(scope, metered.receive, metered.send)
+        except GeneratorExit:
+            metered.settle_behind()
+            raise
+        finally:
+            self._live.discard(metered)
+            await metered.settle()
+
+    async def _started(self) -> _Entry:
+        """The entry for the running event loop: stores and their connections are bound to one."""
+        if self._given:
+            assert self._entry is not None, "made with the gate"
+            return self._entry
+        loop = asyncio.get_running_loop()
+        start = self._starts.get(loop)
+        if start is None or start.failed_long_ago():
+            start = self._starts[loop] = _Start(loop, self._settings)
+        entry = await start.entry()
+        if self._loop is None or self._loop.is_closed():
+            self._loop, self._entry = loop, entry
+        return entry
+
+    async def _stopped(self) -> None:
+        """Settle what is still under way, and stop what was started on this loop."""
+        for metered in list(self._live):
+            await metered.settle()
+        loop = asyncio.get_running_loop()
+        start = self._starts.pop(loop, None)
+        if self._loop is loop:
+            self._loop, self._entry = None, None
+        if start is not None:
+            await start.stopped()
+
+
+class _Entry:
+    """A gate, and what is worked out of its policy for the wire."""
+
+    __slots__ = ("_reads", "fields", "gate", "peek", "prefix")
+
+    def __init__(self, gate: Gate, settings: Settings | None) -> None:
+        self.gate = gate
+        self.prefix = settings.prefix.rstrip("/") if settings is not None else PREFIX
+        self.peek = settings.peek_bytes if settings is not None else PEEK
+        self.fields = RateLimitHeaders(gate.peppers[0])
+        self._reads = intake(gate.policy)
+
+    def reads(self) -> Intake:
+        """What the policy of this moment reads of a request."""
+        reads = self._reads
+        if reads.policy is not self.gate.policy:
+            reads = self._reads = intake(self.gate.policy)
+        return reads
+
+
+class _Start:
+    """One start of a service on one event loop; whoever comes meanwhile waits for the same."""
+
+    __slots__ = ("_failed_at", "_service", "_settings", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings | None) -> None:
+        self._settings = settings
+        self._service: Service | None = None
+        self._failed_at: float | None = None
+        self._task = loop.create_task(self._begun())
+
+    async def entry(self) -> _Entry:
+        """The entry, once the service runs. Raises what made the start fail."""
+        return await asyncio.shield(self._task)
+
+    def failed_long_ago(self) -> bool:
+        return self._failed_at is not None and time.monotonic() - self._failed_at > START_AGAIN
+
+    async def stopped(self) -> None:
+        if not self._task.done():
+            self._task.cancel()
+        if self._service is not None:
+            await self._service.stop()
+
+    async def _begun(self) -> _Entry:
+        from headgate.service import Service  # here, for a gate that is handed in needs no settings and no files
+
+        try:
+            self._service = Service(self._settings)
+            await self._service.start()
+        except BaseException:
+            self._failed_at = time.monotonic()
+            raise
+        return _Entry(self._service.gate, self._service.settings)
+
+
+def _out_of_order(fault: Exception) -> Reply:
+    """A fault of ours, or of what the app gave us to call: refused as unavailable.
+
+    The event tells where it happened and of which kind it is. What it says is told only if it is ours: what the app
+    raises may hold the very secret that it was asked about.
+    """
+    frames = traceback.extract_tb(fault.__traceback__)[-3:]
+    where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+    reason = str(fault) if isinstance(fault, HeadgateError) else ""
+    events.error("headgate.fault", where=where, kind=type(fault).__name__, reason=reason)
+    return replies.unavailable()
