@@ -3,11 +3,11 @@
 PYTHON ?= python3
 RUN    := .venv/bin/python
 
-.PHONY: help demo test lint unit bench chaos fuzz format clean
+.PHONY: help demo test lint unit bench chaos fuzz generated format clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: .venv/.ready ## a gateway, two workers, the real openai client, a live table (DEMO_SECONDS bounds it)
 	@$(RUN) examples/demo.py
@@ -30,8 +30,13 @@ bench: .venv/.bench ## figures beside the peers
 chaos: .venv/.ready ## real processes, killed at random: long
 	@$(RUN) -Im pytest -m chaos tests
 
-fuzz: .venv/.ready ## property tests with many more examples
-	@HYPOTHESIS_PROFILE=long $(RUN) -m pytest tests/quota tests/stores tests/policy
+fuzz: .venv/.ready ## property tests with many more examples, a million request targets: long
+	@HYPOTHESIS_PROFILE=long $(RUN) -Im pytest tests/quota tests/stores tests/policy tests/corpus/test_fuzz.py
+
+generated: .venv/.ready ## the files that are made from the code: the JSON Schema, the references in docs/
+	@$(RUN) -Im headgate.policy.schema > policies/headgate-v1.schema.json
+	@$(RUN) -Im headgate.policy.reference policy > docs/policy-reference.md
+	@$(RUN) -Im headgate.policy.reference problems > docs/problems.md
 
 format: .venv/.ready ## write the house's formatting
 	@$(RUN) -m ruff check --fix .

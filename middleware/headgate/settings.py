@@ -109,7 +109,8 @@ class Settings(BaseSettings):
     and everybody's quota is fresh."""
 
     peek_bytes: int = Field(default=65_536, ge=0, le=16_777_216, description="Most of a body that is read ahead.")
-    """Bytes, up to 16 MiB; 0: none. A body that is longer is passed on unread and counts as one that says nothing."""
+    """Bytes, up to 16 MiB; 0: none. Of a longer body nothing is known: where that decides which limits apply or who is
+    charged, the request is refused with 413, for padding must hide nothing; elsewhere it counts as saying nothing."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _unknown: tuple[str, ...] = PrivateAttr(default=())

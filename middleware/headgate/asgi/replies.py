@@ -18,7 +18,7 @@ from typing import Any
 
 from headgate.asgi.ratelimit_headers import RateLimitHeaders
 from headgate.policy.compiled import Policy
-from headgate.quota.decision import Action, Decision
+from headgate.quota.decision import Action, Decision, reading
 from headgate.quota.identify import Source
 from headgate.quota.ledger import Never, Refusal
 from headgate.quota.match import CANDIDATE, Limit
@@ -111,10 +111,15 @@ def _binding(decision: Decision) -> tuple[Limit, Refusal]:
 
 
 def _said(limit: Limit, refusal: Refusal, decision: Decision) -> str:
+    at = next(at for at, demand in enumerate(decision.demands) if demand.place[1] == refusal.limit)
+    demand, meter = decision.demands[at], limit.meter.name
+    asked = max(1, demand.amount)
     if isinstance(refusal, Never):
-        return f"Limit `{limit.id}` grants at most {refusal.most} {limit.meter.name}: waiting does not help."
-    wait = -(-wait_ms(decision) // 1_000)
-    return f"Limit `{limit.id}` of {limit.meter.name} is used up for now; it may grant again in {wait} s."
+        most = f"Limit `{limit.id}` grants at most {refusal.most} {meter}"
+        return f"{most}, and this request asks for {asked}: waiting does not help."
+    left = reading(demand, decision.balances[at], decision.now).left
+    had = f"{left} {meter} left, and this request asks for {asked}" if left else f"no {meter} left for now"
+    return f"Limit `{limit.id}` has {had}; it may grant again in {-(-wait_ms(decision) // 1_000)} s."
 
 
 def _clause(decision: Decision, policy: Policy, limit: Limit) -> dict[str, str] | None:
