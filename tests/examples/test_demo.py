@@ -1,0 +1,41 @@
+"""`make demo`, in short: what it concludes, and that it can conclude otherwise."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+
+
+def demo(*options: str, seconds: float) -> tuple[int, dict]:
+    """Run it; its exit code and figures."""
+    ran = subprocess.run(
+        [sys.executable, DEMO, "--json", *options],
+        env=os.environ | {"DEMO_SECONDS": str(seconds)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.stdout, ran.stderr
+    return ran.returncode, json.loads(ran.stdout)
+
+
+def test_the_origin_serves_exactly_what_the_policy_allows():
+    code, told = demo(seconds=4)
+    assert (code, told["verdict"]) == (0, True), told
+    assert told["refused"] > 0
+    [budget] = [row for row in told["limits"] if row["subject"] == "cedar+dogwood"]
+    assert (budget["served"], budget["ledger"], budget["used_up"]) == (30, 30, True), "one customer, one budget"
+
+
+def test_in_shadow_too_much_is_served_and_the_demo_says_so():
+    code, told = demo("--mode", "shadow", seconds=2)
+    assert (code, told["verdict"], told["refused"]) == (1, False, 0)
+    assert "budget" in {row["limit"] for row in told["limits"] if not row["holds"]}
+
+
+@pytest.mark.chaos
+def test_a_worker_killed_half_way_costs_no_exactness():
+    code, told = demo("--kill", seconds=6)
+    assert (code, told["verdict"], told["killed"]) == (0, True, True), told
