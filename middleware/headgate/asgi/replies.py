@@ -70,6 +70,9 @@ class Reply:
 
 def problem(status: int, title: str, *headers: Header, kind: str = "", **members: Any) -> Reply:
     """A problem document. `kind` is its type's name in the registry, "" for `about:blank`."""
+    if "detail" in members:
+        # An extension member (RFC 9457, 3.2): OpenAI's clients show `message` and nothing else of a body.
+        members["message"] = members["detail"]
     document = {"type": TYPES + kind if kind else "about:blank", "title": title, "status": status, **members}
     return _json(status, document, b"application/problem+json", headers)
 
