@@ -208,3 +208,16 @@ def test_the_environment_changes_a_leaf_and_the_mode(home: Path) -> None:
         await service.stop()
 
     run(story())
+
+
+def test_a_store_that_cannot_be_opened_is_told_at_the_start_and_stops_nothing(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        service = service_in(home, store=f"sqlite:///{home / 'nowhere' / 'ledger.db'}")
+        await service.start()
+        assert "nowhere" in caplog.text and "headgate.store.error" in caplog.text
+        assert (await service.gate.admit(Call(ACME))).action.value == "unavailable"
+        await service.stop()
+
+    run(story())

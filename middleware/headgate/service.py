@@ -16,16 +16,21 @@ from pathlib import Path
 
 from headgate.clock import Clock, wall_clock
 from headgate.directory import open_directory
-from headgate.errors import HeadgateError, IdentityError, PolicyError
+from headgate.errors import HeadgateError, IdentityError, PolicyError, StoreError
 from headgate.gate import Gate
 from headgate.policy import load, sources
 from headgate.policy.compiled import Policy
+from headgate.quota.ledger import Look
 from headgate.settings import Settings
 from headgate.stores import open_store
 from headgate.telemetry import events, log_to
 
 Signature = tuple[tuple[str, int, int, int], ...]
 """What is known of files without reading them: name, inode, size, time of change (nanoseconds)."""
+
+
+START_PATIENCE = 5.0
+"""Seconds that a start waits for the store's first answer before it says so and goes on."""
 
 
 class Service:
@@ -110,6 +115,19 @@ class Service:
         )  # fmt: skip
         if policy.not_enforced:
             events.warning("headgate.not_enforced", policy=policy.name, what=list(policy.not_enforced))
+        await self._looked()
+
+    async def _looked(self) -> None:
+        """Ask the store for nothing, so that a wrong address is told at the start and not by the first requests.
+
+        It stops no start: what happens without the store is the policy's to say, and the store may yet come.
+        """
+        try:
+            async with asyncio.timeout(START_PATIENCE):
+                await self.gate.store.transact((Look(()),))
+        except (StoreError, TimeoutError) as fault:
+            reason = str(fault) or f"no answer within {START_PATIENCE:g} s"
+            events.error("headgate.store.error", reason=reason, transient=getattr(fault, "transient", True), ways=[])
 
     async def stop(self) -> None:
         """Settle what is under way and close the store. It can be started again."""
