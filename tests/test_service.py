@@ -221,3 +221,60 @@ def test_a_store_that_cannot_be_opened_is_told_at_the_start_and_stops_nothing(
         await service.stop()
 
     run(story())
+
+
+def test_a_key_that_is_revoked_is_gone_though_the_policy_is_broken(home: Path) -> None:
+    from headgate.directory.issue import issue, revoke
+
+    issued = issue(home / "keys.yaml", "acme", "", b"p" * 32, "2027-01-15")
+
+    async def story() -> None:
+        service = service_in(home, reload_seconds=0)
+        await service.start()
+        assert await service.gate.identify(issued.secret.encode()) is not None
+        (home / "headgate.yaml").write_text("headgate: v2\n")
+        revoke(home / "keys.yaml", issued.key, "2027-01-16")
+        assert not await service.reload()
+        assert await service.gate.identify(issued.secret.encode()) is None
+        assert await served(service, 1) == 1
+        await service.stop()
+
+    run(story())
+
+
+def test_a_policy_that_was_disabled_knows_its_keys_once_it_enforces(home: Path) -> None:
+    from headgate.directory.issue import issue
+
+    issued = issue(home / "keys.yaml", "acme", "", b"p" * 32, "2027-01-15")
+    file = home / "headgate.yaml"
+    enforced = file.read_text()
+
+    async def story(pepper: str, taken: bool) -> None:
+        file.write_text(enforced.replace("mode: enforce", "mode: disabled"))
+        service = service_in(home, reload_seconds=0, pepper=pepper, pepper_file=str(home / "none"))
+        await service.start()
+        file.write_text(enforced)
+        assert await service.reload() is taken
+        assert service.gate.disabled is not taken
+        assert (await service.gate.identify(issued.secret.encode()) is not None) is taken
+        await service.stop()
+
+    run(story("p" * 32, taken=True))
+    run(story("", taken=False))
+
+
+def test_of_two_reloads_at_once_the_files_win(home: Path) -> None:
+    async def story() -> None:
+        service = service_in(home, reload_seconds=0)
+        await service.start()
+        reloads = []
+        for amount in range(4, 12):
+            (home / "next.yaml").write_text(POLICY.replace("AMOUNT", str(amount)))
+            (home / "next.yaml").replace(home / "headgate.yaml")
+            reloads.append(asyncio.create_task(service.reload()))
+            await asyncio.sleep(0)
+        assert all(await asyncio.gather(*reloads))
+        assert await served(service, 20) == 11
+        await service.stop()
+
+    run(story())

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from headgate.clock import Clock, wall_clock
-from headgate.directory import open_directory
-from headgate.errors import HeadgateError, IdentityError, PolicyError, StoreError
+from headgate.directory import Directory, open_directory
+from headgate.errors import HeadgateError, IdentityError, PolicyError, SettingsError, StoreError
 from headgate.gate import Gate
 from headgate.policy import load, sources
 from headgate.policy.compiled import Policy
@@ -68,7 +69,10 @@ class Service:
         self._clock = clock
         self._gate: Gate | None = None
         self._task: asyncio.Task[None] | None = None
+        self._asked: asyncio.Task[bool] | None = None
         self._listening: asyncio.AbstractEventLoop | None = None
+        self._reloading = asyncio.Lock()
+        self._standing_in = False
         self._seen: Signature = ()
         self._taken: Signature = ()
 
@@ -88,7 +92,7 @@ class Service:
             settings = self.settings
             self._seen = self._taken = self._signature()
             policy = self._policy()
-            peppers = settings.peppers() if policy.mode != "disabled" else (b"disabled",)
+            peppers = self._peppers(policy.mode)
             self._gate = Gate(
                 policy,
                 open_store(settings.store, clock=self._clock),
@@ -107,6 +111,7 @@ class Service:
             log_to(self.settings.log, self.settings.log_level)
         self.settings.warn()
         policy = self.prepare().policy
+        self._reloading = asyncio.Lock()  # this loop's: a service may have been started on another before
         self._task = asyncio.get_running_loop().create_task(self._kept_fresh())
         self._listen()
         events.info(
@@ -131,39 +136,79 @@ class Service:
 
     async def stop(self) -> None:
         """Settle what is under way and close the store. It can be started again."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
         self._deaf()
+        under_way = [task for task in (self._task, self._asked) if task is not None]
+        self._task = self._asked = None
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         if self._gate is not None:
             await self._gate.close()
 
-    def reload(self) -> bool:
-        """Take the files as they are now; False if they are broken, and the last good ones stay.
+    async def reload(self) -> bool:
+        """Take the files as they are now; False if any is broken, and of that the last good one stays.
 
-        A policy that is taken decides from the next request on; requests under way end as they were begun.
+        A policy that is taken decides from the next request on; requests under way end as they were begun. Reading
+        is done in a thread and one reload at a time; taking is one step on the event loop.
         """
-        gate = self.gate
-        self._taken = self._signature()
+        async with self._reloading:
+            # Before the reading: a change during it is a change for the next look.
+            self._taken = await asyncio.to_thread(self._signature)
+            fresh, faults = await asyncio.to_thread(self._read)
+            for fault in faults:
+                self._rejected(fault)
+            self.degraded = "\n".join(str(fault) for fault in faults)
+            if fresh is not None:
+                self._take(fresh)
+            return not faults
+
+    def _read(self) -> tuple[tuple[Policy, Directory] | None, list[HeadgateError]]:
+        """The keys and the policy as their files have them, each by itself: a typo in the policy revives no key."""
+        gate, faults = self.gate, []
         try:
-            policy = self._policy()
-            if policy.identify.directory != gate.policy.identify.directory:
-                gate.directory = open_directory(policy.identify.directory, base=self._base(), peppers=gate.peppers)
-            elif gate.directory is not None:
+            if gate.directory is not None:
                 gate.directory.refresh()
         except HeadgateError as fault:
-            self.degraded = str(fault)
-            faults = fault.problems if isinstance(fault, PolicyError) and fault.problems else (fault,)
-            events.error(
-                "headgate.policy.rejected", faults=len(faults), first=str(faults[0]), serving=gate.policy.version
-            )
-            return False
-        if policy.version != gate.policy.version:
+            faults.append(fault)
+        try:
+            policy = self._policy()
+            if policy.mode != "disabled":
+                self._with_pepper()
+            directory = gate.directory
+            if directory is None or policy.identify.directory != gate.policy.identify.directory:
+                directory = open_directory(policy.identify.directory, base=self._base(), peppers=gate.peppers)
+        except HeadgateError as fault:
+            return None, [*faults, fault]
+        return (policy, directory), faults
+
+    def _take(self, fresh: tuple[Policy, Directory]) -> None:
+        policy, directory = fresh
+        self.gate.directory = directory
+        if policy.version != self.gate.policy.version:
             events.info("headgate.policy.taken", policy=policy.name, version=policy.version, mode=policy.mode)
-            gate.policy = policy
-        self.degraded = ""
-        return True
+            self.gate.policy = policy
+
+    def _rejected(self, fault: HeadgateError) -> None:
+        faults = fault.problems if isinstance(fault, PolicyError) and fault.problems else (fault,)
+        serving = self.gate.policy.version
+        events.error("headgate.policy.rejected", faults=len(faults), first=str(faults[0]), serving=serving)
+
+    def _peppers(self, mode: str) -> tuple[bytes, ...]:
+        """The peppers; for a policy that is disabled, one drawn for the moment where there is none."""
+        try:
+            return self.settings.peppers()
+        except SettingsError:
+            if mode != "disabled":
+                raise
+            self._standing_in = True
+            return (secrets.token_bytes(32),)
+
+    def _with_pepper(self) -> None:
+        """Raises SettingsError where the pepper in use was drawn for the moment: nothing may be kept under it."""
+        if self._standing_in:
+            raise SettingsError(
+                "this policy needs a pepper, and there was none at the start: set it, then start anew"
+            )
 
     def _policy(self) -> Policy:
         return load(self.settings.policy_paths(), environ=self._environ, mode=self.settings.mode)
@@ -181,7 +226,7 @@ class Service:
             # Half a file is no policy: what changes is taken when it has not changed for one more look.
             settled, self._seen = now == self._seen, now
             if settled and now != self._taken:
-                await asyncio.to_thread(self.reload)
+                await self.reload()
 
     def _signature(self) -> Signature:
         files: list[Path] = []
@@ -199,8 +244,11 @@ class Service:
         # Not the main thread, or a loop that knows no signals: then files are watched, and that is all.
         with suppress(RuntimeError, ValueError, NotImplementedError):
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, self.reload)
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
             self._listening = loop
+
+    def _hung_up(self) -> None:
+        self._asked = asyncio.get_running_loop().create_task(self.reload())
 
     def _deaf(self) -> None:
         if self._listening is not None and not self._listening.is_closed():
