@@ -121,8 +121,9 @@ def test_shadow_decides_and_refuses_nobody(
         await gate.close()
 
     run(story())
-    rows = [line["limits"][0] for line in heard("headgate.decision")]
-    assert [row.get("refused") for row in rows] == [None, "not_yet", "not_yet"]
+    assert [line["limits"][0].get("refused") for line in heard("headgate.decision")] == [None]
+    shadowed = [line for line in heard("headgate.shadowed") if line["level"] == "info"]
+    assert [line["limits"][0]["refused"] for line in shadowed] == ["not_yet", "not_yet"]
 
 
 def test_a_candidate_is_counted_beside_the_live_value(gate_of: Callable[[str], Gate]) -> None:
@@ -377,3 +378,121 @@ def test_a_decision_in_the_log_says_what_was_asked_and_tells_no_address(
     assert (denied["key"], denied["org"]) == ("k1", "acme")
     assert denied["limits"][0]["retry"] % (86_400 * SECOND) == 0
     assert "198.51.100.77" not in json.dumps(denied)
+
+
+def test_a_weak_key_of_an_org_forgets_nothing_of_what_a_strong_one_used(
+    gate_of: Callable[[str], Gate], clock: ManualClock
+) -> None:
+    keys = {"s": {"key": "k1", "org": "acme", "plan": "pro"}, "w": {"key": "k2", "org": "acme", "plan": "free"}}
+
+    async def story() -> None:
+        gate = gate_of(
+            "plans: [free, pro]\n"
+            "limits:\n"
+            "  rpm: {meter: requests, per: org, rate: {free: 3/min, pro: 60/min}}\n"
+            "  long: {meter: requests, per: org, quota: {free: 90/day, pro: 1k/month}}\n"
+        )
+        gate.directory = Callback(keys.get, PEPPERS)
+        strong, weak = await gate.identify(b"s"), await gate.identify(b"w")
+        assert strong is not None and weak is not None
+        served = 0
+        for _ in range(10):
+            served += (await asked(gate, 70, strong) + await asked(gate, 3, weak)).count("allow")
+        assert served == 60
+        await gate.close()
+
+    run(story())
+
+
+def test_a_group_whose_orgs_pay_on_different_days_has_one_month(
+    gate_of: Callable[[str], Gate], clock: ManualClock
+) -> None:
+    keys = {
+        "a": {"key": "k1", "org": "acme", "anchor": "2027-01-01"},
+        "b": {"key": "k2", "org": "labs", "anchor": "2027-01-15"},
+    }
+
+    async def story() -> None:
+        gate = gate_of(
+            "limits: {month: {meter: requests, per: group, quota: 100/month, anchor: subscription}}\n"
+            "linking: {affiliated: [{orgs: [acme, labs], reason: one owner, until: 2036-12-31}]}\n"
+        )
+        gate.directory = Callback(keys.get, PEPPERS)
+        served = 0
+        for _ in range(8 * 30):
+            for secret in (b"a", b"b"):
+                who = await gate.identify(secret)
+                assert who is not None
+                served += (await asked(gate, 3, who)).count("allow")
+            clock.advance(8 * 3600)
+        # 80 days: the rest of one month, two whole ones, and a part of the fourth.
+        assert 300 <= served <= 400
+        await gate.close()
+
+    run(story())
+
+
+LINKED = "linking: {affiliated: [{orgs: [acme, labs], reason: one owner, until: UNTIL}]}\n"
+
+
+@pytest.mark.parametrize("way", ["it ends", "it is removed", "it is reordered"])
+def test_the_end_of_a_declaration_gives_nobody_a_fresh_window(
+    gate_of: Callable[[str], Gate], policy_of: Callable[[str], Policy], clock: ManualClock, way: str
+) -> None:
+    limits = "limits: {month: {meter: requests, per: group, quota: 10/month}}\n"
+    orgs = [Principal("k1", "acme"), Principal("k2", "labs")]
+
+    async def story() -> None:
+        gate = gate_of(limits + LINKED.replace("UNTIL", "2027-01-17" if way == "it ends" else "2036-12-31"))
+        assert sum([(await asked(gate, 4, org)).count("allow") for org in orgs]) == 8
+        if way == "it ends":
+            clock.advance(5 * 86_400)
+        elif way == "it is removed":
+            gate.policy = policy_of(limits)
+        else:
+            gate.policy = policy_of(
+                limits + LINKED.replace("UNTIL", "2036-12-31").replace("acme, labs", "labs, acme")
+            )
+        left = [(await asked(gate, 4, org)).count("allow") for org in orgs]
+        assert left == ([2, 0] if way == "it is reordered" else [2, 2])
+        await gate.close()
+
+    run(story())
+
+
+def test_what_was_reserved_before_a_reload_is_settled_by_what_holds_after_it(
+    gate_of: Callable[[str], Gate], policy_of: Callable[[str], Policy]
+) -> None:
+    meters = "meters: {rows: {from: app, reserve: 1}}\n"
+
+    async def story() -> None:
+        gate = gate_of(meters + "limits: {rows: {meter: rows, per: org, rate: 3/min}}\n")
+        under_way = [await gate.admit(Call(ACME)) for _ in range(2)]
+        gate.policy = policy_of(meters + "limits: {rows: {meter: rows, per: org, rate: 600/min}}\n")
+        served = 0
+        for before in [*under_way, None]:
+            while (decision := await gate.admit(Call(ACME))).allowed:
+                await gate.settle(decision, {"rows": 50})
+                served += 50
+            if before is not None:
+                await gate.settle(before, {"rows": 1})
+        assert served <= 650
+        await gate.close()
+
+    run(story())
+
+
+def test_a_new_pepper_begins_nobodys_window_anew(gate_of: Callable[[str], Gate]) -> None:
+    async def story() -> None:
+        gate = gate_of(
+            "limits:\n"
+            "  day: {meter: requests, per: org, quota: 5/day}\n"
+            "  month: {meter: requests, per: group, quota: 9/month}\n"
+        )
+        assert await asked(gate, 3) == ["allow"] * 3
+        rotated = Gate(gate.policy, gate.store, (b"another pepper of thirty-two bytes", *PEPPERS), clock=gate.clock)
+        assert await used(rotated) == {"day": 3, "month": 3}
+        assert await asked(rotated, 3) == ["allow", "allow", "not_yet"]
+        await gate.close()
+
+    run(story())

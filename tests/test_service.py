@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headgate.directory.issue import issue, revoke
 from headgate.errors import IdentityError, PolicyError, SettingsError
 from headgate.quota.facts import Call, Principal
 from headgate.service import Service
@@ -216,7 +217,8 @@ def test_a_store_that_cannot_be_opened_is_told_at_the_start_and_stops_nothing(
     async def story() -> None:
         service = service_in(home, store=f"sqlite:///{home / 'nowhere' / 'ledger.db'}")
         await service.start()
-        assert "nowhere" in caplog.text and "headgate.store.error" in caplog.text
+        await until(lambda: "headgate.store.error" in caplog.text)
+        assert "nowhere" in caplog.text
         assert (await service.gate.admit(Call(ACME))).action.value == "unavailable"
         await service.stop()
 
@@ -224,8 +226,6 @@ def test_a_store_that_cannot_be_opened_is_told_at_the_start_and_stops_nothing(
 
 
 def test_a_key_that_is_revoked_is_gone_though_the_policy_is_broken(home: Path) -> None:
-    from headgate.directory.issue import issue, revoke
-
     issued = issue(home / "keys.yaml", "acme", "", b"p" * 32, "2027-01-15")
 
     async def story() -> None:
@@ -243,8 +243,6 @@ def test_a_key_that_is_revoked_is_gone_though_the_policy_is_broken(home: Path) -
 
 
 def test_a_policy_that_was_disabled_knows_its_keys_once_it_enforces(home: Path) -> None:
-    from headgate.directory.issue import issue
-
     issued = issue(home / "keys.yaml", "acme", "", b"p" * 32, "2027-01-15")
     file = home / "headgate.yaml"
     enforced = file.read_text()
@@ -261,6 +259,34 @@ def test_a_policy_that_was_disabled_knows_its_keys_once_it_enforces(home: Path) 
 
     run(story("p" * 32, taken=True))
     run(story("", taken=False))
+
+
+def test_two_middlewares_of_one_ledger_charge_a_request_once(home: Path) -> None:
+    from headgate.asgi import HeadgateMiddleware
+
+    issued = issue(home / "keys.yaml", "acme", "", b"p" * 32, "2027-01-15")
+    settings = service_in(home).settings
+    statuses: list[int] = []
+
+    async def ok(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def story() -> None:
+        inner = HeadgateMiddleware(ok, settings=settings)
+        outer = HeadgateMiddleware(inner, settings=settings)
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-api-key", issued.secret.encode())]}
+        for _ in range(4):
+            await outer(dict(scope), None, send)
+        for app in (inner, outer):
+            await app._stopped()
+
+    run(story())
+    assert statuses == [200, 200, 200, 429]
 
 
 def test_of_two_reloads_at_once_the_files_win(home: Path) -> None:

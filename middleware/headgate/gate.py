@@ -14,13 +14,14 @@ from typing import Any
 
 from headgate.clock import SECOND, Clock, wall_clock
 from headgate.directory import Directory
-from headgate.errors import StoreError
+from headgate.errors import IdentityError, StoreError
 from headgate.ids import new_id
 from headgate.policy.compiled import Policy
 from headgate.quota.decision import Action, Charge, Decision, Reading, crossed, reading, retry_at, told
 from headgate.quota.facts import Call, Principal
 from headgate.quota.identify import plausible
 from headgate.quota.ledger import (
+    REPEAT,
     Cancel,
     Command,
     Demand,
@@ -28,6 +29,7 @@ from headgate.quota.ledger import (
     Granted,
     Look,
     Outcome,
+    Refusal,
     Refused,
     Reserve,
     Seen,
@@ -35,19 +37,13 @@ from headgate.quota.ledger import (
     Settled,
     followed,
 )
-from headgate.quota.match import Limit, Tariff
+from headgate.quota.match import Limit, Tariff, lease_of
 from headgate.quota.share import share_of
 from headgate.quota.window import Max
 from headgate.stores.contract import Store
 from headgate.stores.memory import MemoryStore
 from headgate.tariffs import Kept, Tariffs
 from headgate.telemetry import DEBUG, INFO, events, listening
-
-REPEAT = 10 * SECOND
-"""How long a verdict is remembered where nothing is held: longer than any repeat of a command takes."""
-
-LEASE = 10 * 60 * SECOND
-"""How long an amount is held for a request that is not heard of, where no `lease` says otherwise."""
 
 LOCAL_SHARE = 1_000
 """The part of a limit (a tenth, in hundredths of a percent) that a worker grants alone without the store."""
@@ -68,7 +64,8 @@ class Gate:
     """What stands before the app: a policy, a store, who is known, and the peppers that digest what is stored.
 
     `peppers`: newest first; what is stored is digested by the newest. `deadline` (seconds) bounds the wait for
-    the store; None takes the store's own.
+    the store; None takes the store's own. `address`: the store's, where another gate may have the same one; "" for
+    a store that is this gate's alone.
 
     >>> import asyncio
     >>> from headgate.quota.gcra import Rate
@@ -89,13 +86,25 @@ class Gate:
     directory: Directory | None = None
     clock: Clock = wall_clock
     deadline: float | None = None
+    address: str = ""
     tariffs: Tariffs = field(init=False)
     _nobody: dict[str, Principal] = field(default_factory=dict)
     _alone: MemoryStore | None = None
+    _quiet_until: int = 0
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.tariffs = Tariffs(self.peppers[0])
+        self.tariffs = Tariffs(self.peppers)
+
+    def same_as(self, other: Gate) -> bool:
+        """Whether two gates count the same requests in the same ledger: then one of them charges a request."""
+        if self is other:
+            return True
+        mine, theirs = (
+            (self.address, self.peppers, self.policy.version),
+            (other.address, other.peppers, other.policy.version),
+        )
+        return bool(self.address) and mine == theirs
 
     @property
     def disabled(self) -> bool:
@@ -110,8 +119,11 @@ class Gate:
         """
         way = self.policy.identify
         if secret is not None:
-            if self.directory is not None and plausible(secret):
-                found = self.directory.known(secret) or await self.directory.find(secret)
+            if self.directory is not None:
+                # What is known is a key whatever it looks like; a stranger's is looked at before one asks for it.
+                found = self.directory.known(secret)
+                if found is None and plausible(secret):
+                    found = await self.directory.find(secret)
                 if found is not None:
                     return found
             if way.unknown_key == "refuse":
@@ -130,40 +142,38 @@ class Gate:
         Raises IdentityError when the directory names a plan that the policy does not know. Never raises
         StoreError: what happens without the store is the policy's to say, and stands in the decision.
         """
-        kept = self._kept(call.principal)
-        demands, limits, settles = kept.tariff.asked(call)
+        kept = self.tariffs.of(call.principal, self.policy, self.directory, self.clock())
+        demands, limits, lease = kept.tariff.asked(call)
         rid = new_id()
         if not demands:
-            return Decision(rid.hex(), Action.ALLOW, call.principal, self.clock())
-        command = Reserve(rid, demands, _lease(demands) if settles else REPEAT)
+            return Decision(rid.hex(), ALLOW, call.principal, self.clock())
+        command = Reserve(rid, demands, lease)
         try:
             if self.store.immediate and not kept.merges:
-                outcome = _answer(await self.store.transact((command,)))
+                [outcome] = await self.store.transact((command,))
             else:
-                outcome = _answer(await self._reserved(kept, command))
+                outcome = await self._reserved(kept, command)
+            refusals: tuple[Refusal, ...]
+            if type(outcome) is Refused:
+                refusals = outcome.refusals
+                action = Action.NOT_YET if retry_at(refusals) is not None else Action.NEVER
+            elif type(outcome) is Granted:
+                refusals, action = (), ALLOW
+            else:
+                raise StoreError("the store knows a reservation's id that was never used before", transient=False)
         except StoreError as fault:
             decision = await self._without_store(command, call, limits, fault)
             self._told(decision, call)
             return decision
-        action, refusals = ALLOW, outcome.refusals if type(outcome) is Refused else ()
-        if refusals:
-            action = Action.NOT_YET if retry_at(refusals) is not None else Action.NEVER
         decision = Decision(
-            rid.hex(),
-            action,
-            call.principal,
-            outcome.now,
-            demands,
-            limits,
-            outcome.balances,
-            refusals,
-            outcome.shadowed,
-        )
+            rid.hex(), action, call.principal, outcome.now, demands, limits, outcome.balances, refusals,
+            outcome.shadowed, lease, kept.tariff,
+        )  # fmt: skip
         if kept.alerts and not refusals:
             missed = {refusal.limit for refusal in outcome.shadowed}
             charges = zip(limits, demands, outcome.balances, strict=True)
             self._alerted(decision, [c for c in charges if not c[1].hold and c[1].place[1] not in missed])
-        if listening(INFO if refusals else DEBUG):
+        if listening(INFO if refusals or outcome.shadowed else DEBUG):
             self._told(decision, call)
         return decision
 
@@ -173,33 +183,47 @@ class Gate:
         Once is enough and twice is the same. Runs to its end even if the caller is cancelled; never raises
         StoreError: without the store it is tried again, and in the end the lease charges what was held.
         """
-        if not decision.allowed or decision.degraded == "open":
+        if not decision.lease or not decision.allowed or decision.degraded == "open":
             return
+        pairs = zip(decision.demands, decision.limits, strict=True)
         held = [
-            (demand._replace(amount=1 if isinstance(demand.verb, Max) else used.get(limit.meter.name, 0)), limit)
-            for demand, limit in zip(decision.demands, decision.limits, strict=True)
+            # A place among those at a time is one, whatever went through it.
+            (demand.of(1 if type(demand.verb) is Max else used.get(limit.meter.name, 0)), limit)
+            for demand, limit in pairs
             if demand.hold
         ]
-        if not held:
-            return
         limits = tuple([limit for _, limit in held])
-        command = Settle(bytes.fromhex(decision.id), tuple([demand for demand, _ in held]))
+        command = Settle(bytes.fromhex(decision.id), self._as_now(decision, [demand for demand, _ in held]))
         store = self._fallback() if decision.degraded else self.store
         if store.immediate:
             await self._settled_at(store, command, decision, limits)
         else:
             await asyncio.shield(self._start(self._settled(decision, limits, command)))
 
+    def _as_now(self, decision: Decision, demands: list[Demand]) -> tuple[Demand, ...]:
+        """The demands by the windows that hold now, where a reload has changed them: what is settled by a window of
+        before would be read by it too, and a smaller one forgets what a larger one knows."""
+        try:
+            now = decision.tariff if decision.degraded else self._kept(decision.principal).tariff
+        except IdentityError:
+            now = decision.tariff  # the plan is gone: what was promised under it is kept
+        if now is None or now is decision.tariff:
+            return tuple(demands)
+        verbs = {line.name: line.verb for line in now.lines}
+        return tuple(
+            [d._replace(verb=v) if (v := verbs.get(d.place[1])) and v.kind == d.verb.kind else d for d in demands]
+        )
+
     async def renew(self, decision: Decision) -> None:
         """Keep what a long response holds for one more lease; called while it lives.
 
         A renewal that fails is not an error: the next one, or the settlement, makes up for it.
         """
-        demands = tuple(demand._replace(amount=0) for demand in decision.demands if demand.hold)
-        if not demands or not decision.allowed or decision.degraded == "open":
+        if not decision.lease or not decision.allowed or decision.degraded == "open":
             return
+        demands = tuple([demand.of(0) for demand in decision.demands if demand.hold])
         decision.renewals += 1
-        command = Extend(bytes.fromhex(decision.id), demands, _lease(demands), decision.renewals)
+        command = Extend(bytes.fromhex(decision.id), demands, decision.lease, decision.renewals)
         store = self._fallback() if decision.degraded else self.store
         try:
             again: Command | None = command
@@ -233,7 +257,7 @@ class Gate:
     def _deadline(self) -> float:
         return self.store.deadline if self.deadline is None else self.deadline
 
-    async def _reserved(self, kept: Kept, command: Reserve) -> list[Outcome]:
+    async def _reserved(self, kept: Kept, command: Reserve) -> Outcome:
         """The store's answer within the deadline. A late or abandoned reservation is cancelled behind us."""
         commands: tuple[Command, ...] = (*kept.merges, command)
         try:
@@ -246,7 +270,7 @@ class Gate:
             self._start(self._cancelled(command))
             raise
         kept.merges = ()
-        return outcomes
+        return outcomes[-1]
 
     async def _without_store(
         self, command: Reserve, call: Call, limits: tuple[Limit, ...], fault: StoreError
@@ -254,7 +278,10 @@ class Gate:
         """What the limits' `on_store_error` say: one `closed` closes; `local` grants from this worker's share."""
         enforced = [limit for d, limit in zip(command.demands, limits, strict=True) if not d.shadow]
         ways = {limit.on_store_error for limit in enforced}
-        events.error("headgate.store.error", reason=str(fault), transient=fault.transient, ways=sorted(ways))
+        if self.clock() >= self._quiet_until:
+            # Once a second: a full disk must not be filled further by what is said of it.
+            self._quiet_until = self.clock() + SECOND
+            events.error("headgate.store.error", reason=str(fault), transient=fault.transient, ways=sorted(ways))
         decision = Decision(
             command.rid.hex(), Action.UNAVAILABLE, call.principal, self.clock(), command.demands, limits
         )
@@ -272,6 +299,7 @@ class Gate:
             if limit.on_store_error == "local"
         ]
         decision.demands, decision.limits = tuple(d for d, _ in pairs), tuple(limit for _, limit in pairs)
+        decision.lease = lease_of(decision.demands)
         [outcome] = await self._fallback().transact((command._replace(demands=decision.demands),))
         if isinstance(outcome, Granted):
             decision.action, decision.degraded = Action.ALLOW, "local"
@@ -284,8 +312,11 @@ class Gate:
         return self._alone
 
     async def _cancelled(self, command: Reserve) -> None:
+        again: Command | None = Cancel(command.rid, command.demands, REPEAT)
         try:
-            await self.store.transact((Cancel(command.rid, command.demands, REPEAT),))
+            for _ in range(MOVES):
+                if again is not None:
+                    again = followed(again, (await self.store.transact((again,)))[0])
         except StoreError as fault:
             # What may have been charged stays charged: the safe direction. A hold ends with its lease.
             events.warning("headgate.cancel.failed", decision=command.rid.hex(), reason=str(fault))
@@ -308,7 +339,8 @@ class Gate:
             if not isinstance(again, Settle):
                 return
             [outcome] = await store.transact((again,))
-            self._alerted(decision, _charges(limits, again, outcome))
+            if any(limit.alerts for limit in limits):
+                self._alerted(decision, _charges(limits, again, outcome))
             again = followed(again, outcome)
 
     def _alerted(self, decision: Decision, charges: Sequence[Charge]) -> None:
@@ -320,11 +352,14 @@ class Gate:
             )  # fmt: skip
 
     def _told(self, decision: Decision, call: Call) -> None:
-        """One event a decision: at `info` if the request is denied, at `debug` if it is served."""
-        if decision.allowed:
-            events.debug("headgate.decision", **told(decision, call))
-        else:
+        """One event a decision: at `info` if the request is denied, or would be if nothing were in shadow; at `debug`
+        if it is served."""
+        if not decision.allowed:
             events.info("headgate.denied", **told(decision, call))
+        elif decision.shadowed:
+            events.info("headgate.shadowed", **told(decision, call))
+        else:
+            events.debug("headgate.decision", **told(decision, call))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -337,18 +372,6 @@ class Gate:
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         await self.store.close()
-
-
-def _answer(outcomes: list[Outcome]) -> Granted | Refused:
-    outcome = outcomes[-1]
-    if type(outcome) is Granted or type(outcome) is Refused:
-        return outcome
-    raise StoreError("the store knows a reservation's id that was never used before", transient=False)
-
-
-def _lease(demands: tuple[Demand, ...]) -> int:
-    leases = [demand.verb.lease for demand in demands if isinstance(demand.verb, Max)]
-    return min(leases, default=LEASE)
 
 
 def _charges(limits: tuple[Limit, ...], command: Settle, outcome: Outcome) -> list[Charge]:

@@ -70,6 +70,7 @@ class Service:
         self._gate: Gate | None = None
         self._task: asyncio.Task[None] | None = None
         self._asked: asyncio.Task[bool] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._listening: asyncio.AbstractEventLoop | None = None
         self._reloading = asyncio.Lock()
         self._standing_in = False
@@ -100,12 +101,13 @@ class Service:
                 directory=open_directory(policy.identify.directory, base=self._base(), peppers=peppers),
                 clock=self._clock,
                 deadline=None if settings.deadline_ms is None else settings.deadline_ms / 1_000,
+                address="" if settings.store.startswith("memory:") else settings.store,
             )
         return self._gate
 
     async def start(self) -> None:
         """Get ready to decide, on the running event loop; a second call does nothing."""
-        if self._task is not None:
+        if self._task is not None and not self._task.get_loop().is_closed():
             return
         if self.settings.log:
             log_to(self.settings.log, self.settings.log_level)
@@ -120,7 +122,8 @@ class Service:
         )  # fmt: skip
         if policy.not_enforced:
             events.warning("headgate.not_enforced", policy=policy.name, what=list(policy.not_enforced))
-        await self._looked()
+        # Behind the requests: the first of them waits for its own deadline and for nothing else.
+        self._looking = asyncio.get_running_loop().create_task(self._looked())
 
     async def _looked(self) -> None:
         """Ask the store for nothing, so that a wrong address is told at the start and not by the first requests.
@@ -137,8 +140,8 @@ class Service:
     async def stop(self) -> None:
         """Settle what is under way and close the store. It can be started again."""
         self._deaf()
-        under_way = [task for task in (self._task, self._asked) if task is not None]
-        self._task = self._asked = None
+        under_way = [task for task in (self._task, self._asked, self._looking) if task is not None]
+        self._task = self._asked = self._looking = None
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)

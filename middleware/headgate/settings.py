@@ -14,7 +14,6 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +21,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_valid
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headgate.errors import SettingsError
+from headgate.nearest import nearest, suggestion
 from headgate.telemetry import events
 
 __all__ = ["Origin", "Settings", "SettingsError", "made_pepper"]
@@ -109,8 +109,8 @@ class Settings(BaseSettings):
     and everybody's quota is fresh."""
 
     peek_bytes: int = Field(default=65_536, ge=0, le=16_777_216, description="Most of a body that is read ahead.")
-    """Bytes, up to 16 MiB; 0: none. Of a longer body nothing is known: where that decides which limits apply or who is
-    charged, the request is refused with 413, for padding must hide nothing; elsewhere it counts as saying nothing."""
+    """Bytes, up to 16 MiB; 0: none. Of a longer body nothing is known: where that decides which limits apply or who
+    is charged, the request is refused with 413, for padding must hide nothing; elsewhere it counts as saying none."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _unknown: tuple[str, ...] = PrivateAttr(default=())
@@ -243,8 +243,8 @@ def unknown_variable(name: str) -> str:
     'HEADGATE_STROE is no setting; did you mean HEADGATE_STORE?'
     """
     known = [variable_of(field) for field in Settings.model_fields]
-    close = get_close_matches(name.upper(), known, 1)
-    hint = f"did you mean {close[0]}?" if close else "two underscores, HEADGATE__…, change a leaf of the policy"
+    meant = nearest(name, known)
+    hint = f"did you mean {meant}?" if meant else "two underscores, HEADGATE__…, change a leaf of the policy"
     return f"{name} is no setting; {hint}"
 
 
@@ -315,8 +315,7 @@ def _said(fault: ValidationError, given: Mapping[str, Any]) -> str:
 def _one(error: Any, given: Mapping[str, Any]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
-        close = get_close_matches(name, list(Settings.model_fields), 1)
-        return f"`{name}` is no setting" + (f"; did you mean `{close[0]}`?" if close else "")
+        return f"`{name}` is no setting{suggestion(name, Settings.model_fields)}"
     secret = Settings.model_fields[name].annotation == SecretStr | None
     value = given.get(name, error["input"])
     shown = "the value" if secret else f"`{without_password(str(value))[:80]}`"

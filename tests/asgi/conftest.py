@@ -13,7 +13,7 @@ import pytest
 from headgate.asgi import HeadgateMiddleware
 from headgate.gate import Gate
 from headgate.policy.compiled import Policy
-from headgate.quota.facts import Principal
+from headgate.quota.facts import Group, Principal
 from headgate.quota.gcra import Rate
 from headgate.quota.identify import Identify
 from headgate.quota.match import Limit
@@ -55,6 +55,7 @@ class Keys:
     """A directory of secrets that a test writes down."""
 
     files = ()
+    version = 0
 
     def __init__(self, principals: Mapping[bytes, Principal]) -> None:
         self.principals = principals
@@ -65,8 +66,9 @@ class Keys:
     async def find(self, secret: bytes) -> Principal | None:
         return self.principals.get(secret)
 
-    def plan_of(self, org: str) -> str | None:
-        return next((one.plan for one in self.principals.values() if one.org == org), None)
+    def org(self, name: str) -> Group | None:
+        plans = frozenset(one.plan for one in self.principals.values() if one.org == name)
+        return Group(name, frozenset({name}), plans) if plans else None
 
     def refresh(self) -> bool:
         return False

@@ -17,7 +17,8 @@ from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 
 from headgate.asgi import HeadgateMiddleware
 from headgate.asgi.body import members, peek
-from headgate.asgi.identify import intake, method_of, paths_of, preflight
+from headgate.asgi.identify import intake, method_of, paths_of
+from headgate.asgi.preflight import is_preflight
 from headgate.asgi.routes import UNROUTED, routed, router_of
 from headgate.policy.compiled import Policy
 from headgate.quota.facts import Call
@@ -94,9 +95,13 @@ def test_a_path_behind_a_prefix_is_seen_with_it_and_without():
 
 def test_only_a_whole_preflight_is_one(stage):
     both = [(b"origin", b"x"), (b"access-control-request-method", b"GET")]
-    assert preflight(stage.scope(method="OPTIONS", headers=both))
-    assert not preflight(stage.scope(method="POST", headers=both))
-    assert not preflight(stage.scope(method="OPTIONS", headers=both[1:]))
+    assert is_preflight(stage.scope(method="OPTIONS", headers=both, key=None), {b"authorization"})
+    assert not is_preflight(stage.scope(method="OPTIONS", headers=both), {b"authorization"})
+    assert not is_preflight(stage.scope(method="POST", headers=both), set())
+    for more in ((b"authorization", b"x"), (b"content-length", b"2"), (b"transfer-encoding", b"chunked")):
+        assert not is_preflight(stage.scope(method="OPTIONS", headers=[*both, more]), {b"authorization"})
+    assert is_preflight(stage.scope(method="OPTIONS", headers=[*both, (b"content-length", b"0")]), set())
+    assert not is_preflight(stage.scope(method="OPTIONS", headers=both[1:]), set())
 
 
 # --- what conditions ask for
@@ -106,17 +111,25 @@ def test_headers_queries_traits_and_claims_are_read_where_the_policy_says(stage)
     seen: dict[str, str] = {}
 
     def test(call: Call) -> bool:
-        for name in ("header.x-region", "query.q", "trait.ja4", "query.none", "header.none", "cookie.x"):
+        for name in (
+            "header.x-region",
+            "header.x-many",
+            "query.q",
+            "trait.ja4",
+            "query.none",
+            "header.none",
+            "cookie.x",
+        ):
             seen[name] = call.value(name)
         return True
 
     limit = Limit("rpm", REQUESTS, ("key",), {"": Rate(9, 60_000_000)}, **when("when header.x-region: *", test))
     ways = Identify(traits={"ja4": Source(b"x-ja4")})
     app = stage.app(limit, identify=ways)
-    headers = [(b"x-region", b"eu"), (b"x-region", b"us"), (b"x-ja4", b"t13d")]
+    headers = [(b"x-region", b"eu"), (b"x-many", b"a"), (b"x-many", b"b"), (b"x-ja4", b"t13d")]
     stage.ask(app, headers=headers, query_string=b"q=1&q=a%20b&x")
     assert seen == {
-        "header.x-region": "eu, us", "query.q": "a b", "trait.ja4": "t13d",
+        "header.x-region": "eu", "header.x-many": "a, b", "query.q": "a b", "trait.ja4": "t13d",
         "query.none": "", "header.none": "", "cookie.x": "",
     }  # fmt: skip
 
@@ -162,6 +175,47 @@ def test_a_body_too_long_to_be_decided_on_is_refused_and_not_guessed(stage):
     assert answer.status == 413 and "65536" in answer.json["detail"] and not stage.hits
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"big-1","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"model":"big-1","x":"\xff"}',
+        b'{"model":"big-1",}',
+    ],
+    ids=["too deep", "no UTF-8", "a comma too many"],
+)
+def test_an_object_that_another_reader_may_read_hides_nothing(stage, body):
+    app = stage.app(Limit("big", REQUESTS, ("key",), {"": Total(1)}, **BIG))
+    answers = [posted(stage, app, body[:50_000], body[50_000:100_000]) for _ in range(2)]
+    assert {answer.status for answer in answers} <= {400, 413} and not stage.hits
+
+
+def test_a_body_that_is_packed_hides_nothing_where_it_decides(stage):
+    app = stage.app(Limit("big", REQUESTS, ("key",), {"": Total(1)}, **BIG))
+    packed = [(b"content-encoding", b"gzip")]
+    assert stage.ask(app, method="POST", headers=packed, body=[b"\x1f\x8b..."]).status == 400
+    assert stage.ask(app, method="POST", headers=[(b"content-encoding", b"identity")], body=[b"{}"]).status == 200
+
+
+def test_a_header_that_decides_may_not_come_twice_and_differ(stage):
+    limit = Limit(
+        "batch", REQUESTS, ("key",), {"": Total(1)},
+        **when("when header.x-tier: batch", lambda call: call.value("header.x-tier") == "batch"),
+    )  # fmt: skip
+    app = stage.app(limit)
+    twice = [(b"x-tier", b"batch"), (b"x-tier", b"y")]
+    answer = stage.ask(app, headers=twice)
+    assert answer.status == 400 and "x-tier" in answer.json["detail"] and not stage.hits
+    assert stage.ask(app, headers=[twice[0], twice[0]]).status == 200
+    assert stage.ask(app, headers=[(b"x-other", b"a"), (b"x-other", b"b")]).status == 200
+
+
+def test_a_parameter_that_decides_may_not_come_twice_and_differ(stage):
+    app = stage.app(Limit("per", REQUESTS, ("key", "query.model"), {"": Total(1)}))
+    assert stage.ask(app, query_string=b"model=a&model=b").status == 400
+    assert stage.ask(app, query_string=b"model=a&x=1&x=2").status == 200
+
+
 def test_a_long_body_that_is_no_json_object_is_not_waited_for(stage):
     taken: list[int] = []
 
@@ -170,7 +224,7 @@ def test_a_long_body_that_is_no_json_object_is_not_waited_for(stage):
         return {"type": "http.request", "body": b"\x89PNG" + b"x" * 60_000, "more_body": True}
 
     found = asyncio.run(peek(receive, 65_536))
-    assert len(taken) == 1 and found.members == {} and not found.cut
+    assert len(taken) == 1 and found.members == {} and not found.why_not
     assert asyncio.run(found.receive())["body"].startswith(b"\x89PNG") and len(taken) == 1
 
 
@@ -206,7 +260,8 @@ def test_a_number_is_read_as_it_was_written():
     assert members(b'{"a": 1e3, "b": 9007199254740993, "c": true, "d": {"e": null}}') == {
         "a": "1e3", "b": "9007199254740993", "c": True, "d": {"e": None},
     }  # fmt: skip
-    assert members(b"[1]") == members(b"\xff\xfe\xff") == members(b"[" * 100_000) == {}
+    unread = [members(body) for body in (b"[1]", b"\xff\xfe\xff", b"[" * 100_000)]
+    assert unread == [None] * 3
     assert members(b'{"n": ' + b"9" * 10_000 + b"}")["n"] == "9" * 10_000
 
 

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import os
 from contextlib import suppress
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -272,7 +274,7 @@ def test_twenty_of_each_ending_leave_nothing_held_and_settle_once(stage, limits,
     assert ledger.reserved == ledger.settled == 20
     used, still = held(stage, app)["rows"]
     assert still == 0 and held(stage, app)["slots"] == (0, 0) and used >= 20
-    assert not app._live
+    assert not [metered for held in app._under_way.values() for metered in held]
 
 
 @pytest.mark.parametrize("after", range(1, 11))
@@ -343,40 +345,100 @@ def test_a_coroutine_that_is_closed_over_a_store_that_waits_settles_behind(stage
 # --- long responses
 
 
-def test_a_long_response_keeps_its_place(stage, limits, monkeypatch):
-    renewed: list[str] = []
+class Beats:
+    """A loop's clock and timers, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Any]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, pause: float, call: Any) -> Any:
+        timer = (self.now + pause, call)
+        self.timers.append(timer)
+        return SimpleNamespace(cancel=lambda: self.timers.remove(timer))
+
+    async def pass_by(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.timers and (first := min(self.timers, key=lambda timer: timer[0]))[0] <= until:
+            self.timers.remove(first)
+            self.now = first[0]
+            first[1]()
+            await asyncio.sleep(0)
+        self.now = until
+
+
+@pytest.fixture
+def beats(monkeypatch):
+    found = Beats()
+
+    def put() -> Beats:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "time", found.time)
+        monkeypatch.setattr(loop, "call_later", found.call_later)
+        return found
+
+    yield put
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def renewed(monkeypatch):
+    """The instants at which each decision was renewed, by its id."""
+    found: dict[str, list[float]] = {}
 
     async def renew(self: Gate, decision: Any) -> None:
-        renewed.append(decision.id)
+        found.setdefault(decision.id, []).append(asyncio.get_running_loop().time())
 
     monkeypatch.setattr(Gate, "renew", renew)
-    timers: list[tuple[float, Any]] = []
+    return found
 
-    class Timer:
-        def cancel(self) -> None:
-            timers.clear()
 
+def test_a_long_response_keeps_its_place(stage, limits, beats, renewed):
     async def behind(scope: Any, receive: Any, send: Any) -> None:
-        loop = asyncio.get_running_loop()
-        for _ in range(2):
-            pause, call = timers.pop()
-            assert pause == 20.0
-            monkeypatch.setattr(loop, "call_later", later)
-            call()
-            await asyncio.sleep(0)
-
-    def later(pause: float, call: Any) -> Timer:
-        timers.append((pause, call))
-        return Timer()
-
-    app = stage.app(limits.slots(3, lease=60_000_000), behind=behind)
+        await clock.pass_by(600)
 
     async def story() -> None:
-        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", later)
+        nonlocal clock
+        clock = beats()
+        app = stage.app(limits.slots(3, lease=60_000_000), behind=behind)
         await app(stage.scope(), None, None)
+        await clock.pass_by(600)
 
+    clock: Any = None
     asyncio.run(story())
-    assert len(renewed) == 2 and len(set(renewed)) == 1 and not timers
+    [at] = renewed.values()
+    pauses = [later - before for before, later in pairwise([0.0, *at, 600.0])]
+    # Two renewals may fail before the lease of 60 s is over, and none comes twice as often as it need.
+    assert max(pauses) <= 20 and min(pauses[:-1]) >= 15
+    assert not clock.timers
+
+
+def test_one_timer_beats_for_all_responses_under_way(stage, limits, beats, renewed):
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await held_up.wait()
+
+    async def story() -> int:
+        nonlocal held_up
+        held_up, clock = asyncio.Event(), beats()
+        app = stage.app(limits.slots(20, lease=60_000_000), behind=behind)
+        tasks = []
+        for _ in range(10):
+            tasks.append(asyncio.create_task(app(stage.scope(), None, None)))
+            await asyncio.sleep(0)
+            await clock.pass_by(3)
+        most = len(clock.timers)
+        await clock.pass_by(60)
+        held_up.set()
+        await asyncio.gather(*tasks)
+        await clock.pass_by(60)
+        return most + len(clock.timers)
+
+    held_up: Any = None
+    assert asyncio.run(story()) == 1
+    assert len(renewed) == 10 and all(3 <= len(at) <= 6 for at in renewed.values())
 
 
 def test_renewals_hold_the_place_past_its_lease(stage, limits):

@@ -416,10 +416,29 @@ def test_a_start_that_fails_at_a_request_is_a_503_and_is_not_tried_at_each(stage
     assert fake.log == ["made", "made", "started"]
 
 
-def test_each_event_loop_has_a_service_of_its_own(stage, service):
+def test_what_one_event_loop_began_goes_on_on_the_next(stage, service):
     app, fake = service
-    assert [stage.ask(app).status for _ in range(2)] == [200, 200]
-    assert fake.log == ["made", "started"] * 2
+    assert [stage.ask(app).status for _ in range(4)] == [200, 200, 429, 429]
+    assert fake.log == ["made", *["started"] * 4]
+    assert len(app._starts) == 1
+
+
+def test_a_preflight_hands_nothing_out_and_nothing_over(stage, limits):
+    app = stage.app(limits.rpm(1))
+    got: list[dict[str, Any]] = []
+
+    async def answers_all(scope: Any, receive: Any, send: Any) -> None:
+        got.append(await receive())
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        await send({"type": "http.response.body", "body": b"sec", "more_body": True})
+        await send({"type": "http.response.body", "body": b"ret"})
+
+    app.app = answers_all
+    asks = [(b"origin", b"https://a.example"), (b"access-control-request-method", b"POST")]
+    answer = stage.ask(app, method="OPTIONS", key=None, headers=asks, body=[b"smuggled"])
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["content-length"] == "0"
+    assert got == [{"type": "http.request", "body": b"", "more_body": False}]
 
 
 def test_at_the_end_what_is_still_under_way_is_settled(stage, limits, rows):

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,15 +73,32 @@ def test_a_reader_that_goes_away_is_no_fault(folder: Path) -> None:
     assert process.returncode == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only /proc tells that a command waits")
 def test_ctrl_c_ends_it_without_a_word(folder: Path) -> None:
-    os.mkfifo(folder / "keys.yaml")  # reading waits for somebody to write
+    import fcntl
+
+    (folder / "keys.yaml").write_text("headgate-keys: v1\norgs: {}\nkeys: []\n")
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE")}
-    words = [sys.executable, "-m", "headgate.cli", "key", "list", "--from", "keys.yaml"]
-    process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    with process, (folder / "keys.yaml").open("wb"):  # which opens once the command has opened it too
+    words = [sys.executable, "-m", "headgate.cli", "key", "new", "--org", "acme", "--into", "keys.yaml"]
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)  # somebody else writes keys: the command waits
+    with subprocess.Popen(
+        words, env=env | {"HEADGATE_PEPPER": PEPPER}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        until = time.monotonic() + 30
+        while not _has_open(process.pid, folder):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
+    os.close(held)
     assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def _has_open(process: int, folder: Path) -> bool:
+    with suppress(OSError):
+        return any(handle.readlink() == folder for handle in Path(f"/proc/{process}/fd").iterdir())
+    return False
 
 
 def test_the_commands_start_without_what_only_a_service_needs() -> None:

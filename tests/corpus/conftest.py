@@ -21,7 +21,7 @@ import uvicorn
 from headgate.asgi import HeadgateMiddleware
 from headgate.gate import Gate
 from headgate.policy import load
-from headgate.quota.facts import Principal
+from headgate.quota.facts import Group, Principal
 from headgate.stores import open_store
 from headgate.testing import ManualClock
 
@@ -39,6 +39,7 @@ class Keys:
     """A directory that a test fills."""
 
     files = ()
+    version = 0
 
     def __init__(self, principals: dict[bytes, Principal]) -> None:
         self.principals = principals
@@ -49,8 +50,9 @@ class Keys:
     async def find(self, secret: bytes) -> Principal | None:
         return self.principals.get(secret)
 
-    def plan_of(self, org: str) -> str | None:
-        return next((one.plan for one in self.principals.values() if one.org == org), None)
+    def org(self, name: str) -> Group | None:
+        plans = frozenset(one.plan for one in self.principals.values() if one.org == name)
+        return Group(name, frozenset({name}), plans) if plans else None
 
     def refresh(self) -> bool:
         return False

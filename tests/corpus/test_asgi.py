@@ -395,7 +395,7 @@ def test_se_17_a_crash_inside_is_a_503_and_never_an_open_door(house, place, monk
     elif place == "clock":
         house.gate.clock = crash
     elif place == "condition":
-        monkeypatch.setattr("headgate.asgi.middleware.paths_of", crash)
+        monkeypatch.setattr("headgate.asgi.identify.paths_of", crash)
     else:
         monkeypatch.setattr("headgate.asgi.middleware.Metered", crash)
     status, headers, body = house.call(app, "/v1/items", headers=[KEY_A])

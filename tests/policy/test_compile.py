@@ -11,6 +11,7 @@ from headgate.policy import Policy, check, load
 from headgate.quota.calendar import Calendar
 from headgate.quota.gcra import Rate
 from headgate.quota.identify import Source
+from headgate.quota.owner import largest
 from headgate.quota.window import Max, Rolling, Total
 
 HEAD = "headgate: v1\npolicy: p\nmode: {mode}\non_store_error: closed\nidentify: {{directory: keys.yaml}}\n"
@@ -58,8 +59,8 @@ def test_values_by_plan_keep_their_names_and_default_is_for_all_others(tmp_path:
     )
     [limit] = policy.limits
     assert policy.plans == ("free", "build", "scale")
-    assert limit.value_for({"free"}, limit.values) == Rate(3, MINUTE)
-    assert limit.value_for({"free", "scale"}, limit.values) == Rate(60, MINUTE)
+    assert largest(limit.values, {"free"}) == Rate(3, MINUTE)
+    assert largest(limit.values, {"free", "scale"}) == Rate(60, MINUTE)
     assert limit.candidate == {"free": Rate(1, MINUTE), "": None}
 
 

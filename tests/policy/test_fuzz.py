@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headgate.errors import PolicyError
+from headgate.nearest import nearest
 from headgate.policy import load
 from headgate.policy.literals import Wrong
-from headgate.policy.problem import nearest
 
 FILES = [
     *sorted((Path(__file__).parents[2] / "policies").glob("*.yaml")),

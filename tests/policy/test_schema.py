@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from headgate.document import Branch, Node, Row, Scalar
 from headgate.policy import reference, schema
 from headgate.policy.problem import Findings
-from headgate.policy.tree import Branch, Node, Row, Scalar, read_tree
+from headgate.policy.tree import read_tree
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from headgate.document import Branch, Scalar
 from headgate.errors import PolicyError
 from headgate.policy import Report, check, load
 from headgate.policy.problem import Findings
-from headgate.policy.tree import Branch, Scalar, read_tree
+from headgate.policy.tree import read_tree
 
 HEAD = "headgate: v1\npolicy: p\nmode: enforce\non_store_error: closed\nidentify: {directory: keys.yaml}\n"
 LIMITS = "limits:\n  rpm: {meter: requests, per: key, rate: 60/min}\n"

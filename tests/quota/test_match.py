@@ -11,9 +11,10 @@ from headgate.quota.balance import FOREVER, SAFE
 from headgate.quota.calendar import Calendar
 from headgate.quota.facts import Call, Group, Principal
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand
-from headgate.quota.match import CANDIDATE, FRESH, Limit, Override, Tariff, predecessors, reserved, subject_of, tariff
+from headgate.quota.ledger import Demand, Inherit, Merge
+from headgate.quota.match import CANDIDATE, FRESH, Limit, Tariff, predecessors, reserved, subject_of, tariff
 from headgate.quota.meter import BUILT_IN_METERS, Meter
+from headgate.quota.owner import Override
 from headgate.quota.share import share_of
 from headgate.quota.window import Max, Quota, Rolling, Total
 
@@ -182,8 +183,16 @@ def test_a_group_takes_over_what_its_orgs_have_used_alone() -> None:
     found = lines_for(limit(id="month", per=("group",)), limit(id="keyed"), group=PAIR)
     [merge] = predecessors(found, digest)
     assert merge.into.place == (b"group|g1", "month")
-    assert [source.place for source in merge.sources] == [(b"org|acme", "month"), (b"org|bolt", "month")]
+    assert isinstance(merge, Merge)
+    subjects = [b"org|acme", b"org|bolt", b"group|acme", b"group|bolt"]
+    assert [source.place for source in merge.sources] == [(subject, "month") for subject in subjects]
     assert predecessors(lines_for(limit(per=("group",))), digest) == ()
+
+
+def test_who_has_left_a_group_inherits_from_it() -> None:
+    [inherit] = predecessors(lines_for(limit(id="month", per=("group",)), limit(id="keyed")), digest, ["g1"])
+    assert isinstance(inherit, Inherit)
+    assert (inherit.into.place, inherit.source.place) == ((b"org|acme", "month"), (b"group|g1", "month"))
 
 
 def test_a_share_of_a_limit_is_the_same_window_with_less_in_it() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import sqlite3
 import stat
 import threading
 import warnings
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ import pytest
 from headgate.errors import StoreError
 from headgate.quota.gcra import Rate
 from headgate.quota.identify import digest
-from headgate.quota.ledger import Demand, Granted, Look, Outcome, Reserve
-from headgate.quota.window import Rolling, Total
+from headgate.quota.ledger import Cancel, Command, Demand, Extend, Granted, Look, Merge, Outcome, Reserve, Settle
+from headgate.quota.window import Max, Rolling, Total
 from headgate.stores import SqliteStore, open_store
+from headgate.stores.sqlite import desk as desks
 from headgate.stores.sqlite import file as ledger_file
+from headgate.stores.sqlite import serving, sweep
 from headgate.stores.sqlite import turn as turns
 from headgate.stores.sqlite.file import Call, LedgerFile
 from headgate.stores.sqlite.mark import Mark
@@ -145,8 +149,254 @@ def test_who_gave_up_before_the_file_was_free_is_not_served(path: str) -> None:
         await fourth.close()
         return count
 
-    # The second was already in the thread's hands when it gave up: it may count, as any command without an answer.
-    assert asyncio.run(story()) in (2, 3)
+    # The second was already in the thread's hands when it gave up, and nobody was there any more when its turn came.
+    assert asyncio.run(story()) == 2
+
+
+async def no_answer(store: SqliteStore, *commands: Command) -> None:
+    with pytest.raises(StoreError, match="no answer within"):
+        await store.transact(commands)
+
+
+def test_a_refund_that_nobody_waits_for_any_more_is_given_all_the_same(path: str) -> None:
+    once, held = life(), Demand((b"acme", "held"), Total(100), 60, hold=True)
+
+    async def story() -> None:
+        store = SqliteStore(path, wait=0.05)
+        await ask(store, b"once", once)
+        await ask(store, b"held", held)
+        await ask(store, b"longer", held.of(5))
+        with Turn(f"{path}-turn"):
+            await no_answer(store, Cancel(b"once", (once,), LEASE))
+            await no_answer(store, Settle(b"held", (held.of(7),)))
+            await no_answer(store, Extend(b"longer", (held.of(3),), LEASE, step=1), Reserve(b"new", (once,), LEASE))
+        store._wait = 5
+        await ask(store, b"after", life(who=b"other"))
+        assert await used(store, once) == 0, "cancelled, and what was asked anew beside an extension is not charged"
+        [seen] = await store.transact((Look((held,)),))
+        [balance] = seen.balances  # type: ignore[union-attr]
+        assert balance is not None
+        assert balance.holds is not None
+        assert (balance.used, balance.holds.held) == (7, 8)
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_hung_file_is_given_no_new_work_and_no_more_refunds_than_there_is_room_for(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desks, "HUNG", 0.0)
+    monkeypatch.setattr(desks, "MOST_OWED", 3)
+    one = life()
+
+    async def story() -> None:
+        store = SqliteStore(path, wait=0.05)
+        rids = [b"%d" % n for n in range(4)]
+        for rid in rids:
+            await ask(store, rid, one)
+        with Turn(f"{path}-turn"):
+            await no_answer(store, Reserve(b"hangs", (one,), LEASE))
+            desk = store._desk
+            assert desk is not None
+            lies = desk._put - desk._taken
+            for new in (Reserve(b"new", (one,), LEASE), Look((one,)), Merge(life(who=b"group"), (one,))):
+                with pytest.raises(StoreError, match="does not answer at present") as fault:
+                    await store.transact((new,))
+                assert fault.value.transient
+            assert desk._put - desk._taken == lies, "nothing is piled up"
+            refunds = [Cancel(rid, (one,), LEASE) for rid in rids]
+            for refund in refunds[:3]:
+                await no_answer(store, refund)
+            with pytest.raises(StoreError, match="does not answer at present"):
+                await store.transact((refunds[3],))
+        store._wait = 5
+        for _ in range(200):
+            with suppress(StoreError):  # until the thread has come back
+                await ask(store, b"after", one)
+                break
+            await asyncio.sleep(0.01)
+        assert await used(store, one) == 2, "the one whose refund found no room, and the one after"
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_who_leaves_while_the_file_works_as_ever_locks_nobody_out(path: str) -> None:
+    async def story() -> None:
+        store = SqliteStore(path)
+        await ask(store, b"first", life())
+        with Turn(f"{path}-turn"):
+            leaves = asyncio.ensure_future(ask(store, b"leaves", life()))
+            await asyncio.sleep(0)
+            leaves.cancel()
+            await asyncio.wait({leaves})
+            stays = asyncio.ensure_future(ask(store, b"stays", life()))
+            await asyncio.sleep(0)
+        assert isinstance(await stays, Granted)
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_refund_that_the_file_did_not_take_is_tried_again_without_being_said_again(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_file, "BUSY", 0.01)
+    monkeypatch.setattr(serving, "AGAIN", 0.01)
+
+    async def story() -> None:
+        store, other = SqliteStore(path), SqliteStore(path)
+        await ask(store, b"1", life())
+        with closing(sqlite3.connect(path, isolation_level=None)) as backup:
+            backup.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match="another program holds its write lock"):
+                await store.transact((Cancel(b"1", (life(),), LEASE),))
+            backup.execute("ROLLBACK")
+        for _ in range(200):
+            if not await used(other, life()):
+                break
+            await asyncio.sleep(0.01)
+        assert await used(other, life()) == 0
+        await store.close()
+        await other.close()
+
+    asyncio.run(story())
+
+
+def test_what_is_owed_when_the_store_closes_is_tried_once_more_and_else_said_to_be_left(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ledger_file, "BUSY", 0.01)
+
+    async def story() -> int:
+        store, other = SqliteStore(path), SqliteStore(path)
+        await ask(store, b"1", life())
+        await ask(other, b"2", life())
+        with closing(sqlite3.connect(path, isolation_level=None)) as backup:
+            backup.execute("BEGIN IMMEDIATE")
+            for worker, rid in ((store, b"1"), (other, b"2")):
+                with pytest.raises(StoreError, match="another program"):
+                    await worker.transact((Cancel(rid, (life(),), LEASE),))
+            await other.close()
+            backup.execute("ROLLBACK")
+        await store.close()
+        count = await used(other, life())
+        await other.close()
+        return count
+
+    assert asyncio.run(story()) == 1
+    [left] = [record.getMessage() for record in caplog.records if "headgate.store.left" in record.getMessage()]
+    assert '"commands": 1' in left
+    assert "the store is closed" in left
+
+
+def test_a_fault_of_ours_is_not_met_again_and_again_by_what_is_owed(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = LedgerFile.run
+
+    def poisoned(self: LedgerFile, calls: Sequence[Call]) -> list[list[Outcome] | Exception]:
+        if any(type(command) is Cancel for call in calls for command in call.commands):
+            raise RuntimeError("a slip")
+        return run(self, calls)
+
+    async def story() -> None:
+        store = SqliteStore(path, wait=0.05)
+        await ask(store, b"1", life())
+        with Turn(f"{path}-turn"):
+            await no_answer(store, Reserve(b"waits", (life(),), LEASE))
+            await no_answer(store, Cancel(b"1", (life(),), LEASE))
+            monkeypatch.setattr(LedgerFile, "run", poisoned)
+        store._wait = 5
+        with suppress(StoreError):  # where it shares the one transaction that fails
+            await ask(store, b"2", life())
+        assert isinstance(await ask(store, b"3", life()), Granted)
+        await store.close()
+
+    asyncio.run(story())
+    assert "a fault of headgate's" in caplog.text
+
+
+def test_a_thread_that_could_not_be_started_is_told_at_once_and_started_at_the_next_call(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def story() -> None:
+        store = SqliteStore(path)
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refused)
+            for _ in range(2):
+                with pytest.raises(StoreError, match=r"no thread .* \(can't start new thread\)") as fault:
+                    await asyncio.wait_for(ask(store, b"1", life()), timeout=1)
+                assert fault.value.transient
+            await store.close()
+        assert isinstance(await ask(store, b"1", life()), Granted)
+        await store.close()
+
+    asyncio.run(story())
+
+
+# Many holds.
+
+
+def statements(file: LedgerFile, *commands: Command) -> list[str]:
+    """What is said to SQLite for these commands, each in a transaction of its own, without their values."""
+    said: list[str] = []
+    assert file.connection is not None
+    file.connection.set_trace_callback(said.append)
+    for command in commands:
+        [answer] = file.run([Call((command,))])
+        assert isinstance(answer, list)
+    file.connection.set_trace_callback(None)
+    return [re.sub(r"X'[0-9A-F]*'|'[^']*'|\d+", "?", statement) for statement in said]
+
+
+def test_a_command_reads_and_writes_its_own_hold_however_many_are_open(path: str) -> None:
+    file = LedgerFile(path, ManualClock())
+    held = Demand((b"acme", "held"), Total(1_000_000), 3, hold=True)
+
+    def one(rid: bytes) -> list[Command]:
+        extended, settled = Extend(rid, (held.of(2),), LEASE, step=1), Settle(rid, (held.of(4),))
+        return [Reserve(rid, (held,), LEASE), extended, settled]
+
+    file.run([Call([Reserve(b"open-%d" % n, (held,), LEASE) for n in range(3)])])
+    few = statements(file, *one(b"of few"))
+    file.run([Call([Reserve(b"more-%d" % n, (held,), LEASE) for n in range(500)])])
+    assert statements(file, *one(b"of many")) == few
+    assert sum("FROM holds" in statement and "rid" not in statement.partition("WHERE")[2] for statement in few) == 0
+    [[seen]] = file.run([Call((Look((held,)),))])  # type: ignore[misc]
+    assert (seen.balances[0].used, seen.balances[0].holds.held) == (8, 503 * 3)  # type: ignore[union-attr]
+    file.close()
+
+
+def test_an_outcome_tells_the_sum_of_what_is_held_and_no_hold_that_was_not_read(path: str) -> None:
+    file = LedgerFile(path, ManualClock())
+    held = Demand((b"acme", "held"), Total(100), 3, hold=True)
+    file.run([Call([Reserve(b"%d" % n, (held,), LEASE) for n in range(2)])])
+    [[granted]] = file.run([Call((Reserve(b"mine", (held,), LEASE),))])  # type: ignore[misc]
+    holds = granted.balances[0].holds  # type: ignore[union-attr]
+    assert (holds.held, len(holds.by_rid), holds.by_rid[b"mine"].amount) == (9, 3, 3)  # type: ignore[union-attr]
+    with pytest.raises(StoreError, match="ask for each of them by a Look"):
+        dict(holds.by_rid)  # type: ignore[union-attr]
+    file.close()
+
+
+def test_holds_that_are_forgotten_with_their_balance_leave_no_row(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "EVERY", 1)
+    clock = ManualClock()
+    file = LedgerFile(path, clock)
+    seats = Demand((b"acme", "seats"), Max(3, LEASE), 1, hold=True)
+    file.run([Call((Reserve(b"lost", (seats,), LEASE),))])
+    clock.advance(microseconds=LEASE + sweep.ORPHANED)
+    for n in range(3):
+        file.run([Call((Reserve(b"%d" % n, (life(who=b"other"),), LEASE),))])
+    assert file.connection is not None
+    assert file.connection.execute("SELECT count(*) FROM holds").fetchone() == (0,)
+    assert file.connection.execute("SELECT count(*) FROM balances").fetchone() == (1,)
+    file.close()
 
 
 # Loops, threads, forks.
@@ -403,16 +653,16 @@ def test_a_file_is_named_relative_to_the_working_directory_or_absolutely(
 
 def test_looks_need_no_turn(path: str) -> None:
     file = LedgerFile(path, ManualClock())
-    file.run([((Reserve(b"1", (life(),), LEASE),), None)])
+    file.run([Call((Reserve(b"1", (life(),), LEASE),))])
     with Turn(f"{path}-turn"):
-        [[seen]] = file.run([((Look((life(),)),), None)])  # type: ignore[misc]
+        [[seen]] = file.run([Call((Look((life(),)),))])  # type: ignore[misc]
     assert seen.balances[0].used == 1
     file.close()
 
 
 def test_sqlite_is_asked_for_what_the_promises_need(path: str) -> None:
     file = LedgerFile(path, ManualClock())
-    file.run([((Reserve(b"1", (life(),), LEASE),), None)])
+    file.run([Call((Reserve(b"1", (life(),), LEASE),))])
     assert file.connection is not None
     [log], [synchronous], [version] = (
         file.connection.execute(f"PRAGMA {name}").fetchone()

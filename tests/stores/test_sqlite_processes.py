@@ -8,15 +8,17 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headgate.quota.ledger import Demand, Granted, Look, Reserve
+from headgate.errors import StoreError
+from headgate.quota.ledger import Cancel, Demand, Granted, Look, Reserve
 from headgate.quota.window import Total
-from headgate.stores import open_store
+from headgate.stores import SqliteStore, open_store
 
 WORKER = Path(__file__).with_name("worker.py")
 LEASE = 600_000_000
@@ -99,6 +101,70 @@ def test_what_a_killed_worker_was_told_is_in_the_file_and_its_leases_end(tmp_pat
 
     after = asyncio.run(next_worker())
     assert (after.used, after.holds.held) == (balance.holds.held, 1)
+
+
+HOLDER = """
+import fcntl, os, sys
+turn = os.open(sys.argv[1], os.O_RDWR)
+fcntl.flock(turn, fcntl.LOCK_EX)
+print("mine", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def stopped_with_the_turn(path: Path) -> Iterator[None]:
+    """Meanwhile another process has the turn and is stopped, as by a debugger; it ends with what is told."""
+    command = [sys.executable, "-I", "-c", HOLDER, f"{path}-turn"]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "mine\n"
+        os.kill(holder.pid, signal.SIGSTOP)
+        yield
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.communicate(timeout=PATIENCE)
+
+
+def test_what_timed_out_behind_a_stopped_process_is_not_charged_when_the_file_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    life = Demand((b"org", "life"), Total(1_000_000), 1)
+
+    async def abandoned(store: SqliteStore, rid: bytes) -> str:
+        """As the gate does it: a deadline, and a cancellation behind it, for which nobody waits long either."""
+        try:
+            async with asyncio.timeout(0.05):
+                await store.transact((Reserve(rid, (life,), LEASE),))
+        except TimeoutError:
+            with pytest.raises(StoreError):
+                await store.transact((Cancel(rid, (life,), LEASE),))
+            return "timed out"
+        except StoreError as fault:
+            return "refused at once" if "does not answer at present" in str(fault) else str(fault)
+        return "served"
+
+    async def story() -> Any:
+        store = SqliteStore(str(path), wait=0.5)
+        await store.transact((Reserve(b"first", (life,), LEASE),))
+        with stopped_with_the_turn(path):
+            await asyncio.gather(*[abandoned(store, b"first-%d" % n) for n in range(50)])
+            # A second after the file was last heard of, nobody waits in vain any more.
+            rounds = [
+                await asyncio.gather(*[abandoned(store, b"%d-%d" % (n, m)) for m in range(5)]) for n in range(4)
+            ]
+            assert rounds[-1] == ["refused at once"] * 5
+        store._wait = PATIENCE
+        for _ in range(500):
+            with suppress(StoreError):  # until the thread has come back
+                await store.transact((Reserve(b"last", (life,), LEASE),))
+                break
+            await asyncio.sleep(0.01)
+        [seen] = await store.transact((Look((life,)),))
+        await store.close()
+        return seen.balances[0]  # type: ignore[union-attr]
+
+    assert asyncio.run(story()).used == 2, "the first and the last: what was served"
 
 
 @pytest.mark.chaos

@@ -33,11 +33,12 @@ class Replayed:
 
 
 class Peeked(NamedTuple):
-    """What a look found: the object's members (numbers as they were written), whether the body went on beyond what
-    may be looked at, and the `receive` that hands on what was taken."""
+    """What a look found: the object's members (numbers as they were written), why they are not known though there may
+    be some (`cut`: the body goes on beyond what may be looked at; `unread`: it begins like an object and is none that
+    we can read, which another reader may; "" for neither), and the `receive` that hands on what was taken."""
 
     members: Mapping[str, Any]
-    cut: bool
+    why_not: str
     receive: Replayed
 
 
@@ -54,22 +55,23 @@ async def peek(receive: Receive, most: int) -> Peeked:
         message = await receive()
         messages.append(message)
         if message["type"] != "http.request":
-            return Peeked({}, False, replayed)  # the client went away
+            return Peeked({}, "", replayed)  # the client went away
         part = message.get("body", b"")
         if not begun and (first := part.lstrip(BEFORE)[:1]):
             begun = True
             if first != b"{":
-                return Peeked({}, False, replayed)
+                return Peeked({}, "", replayed)
         body += part
-        if len(body) > most:
-            return Peeked({}, True, replayed)
+        if begun and len(body) > most:
+            return Peeked({}, "cut", replayed)
         if not message.get("more_body", False):
-            return Peeked(members(bytes(body)), False, replayed)
+            found = members(bytes(body)) if begun else {}
+            return Peeked(found or {}, "" if found is not None else "unread", replayed)
 
 
-def members(body: bytes) -> Mapping[str, Any]:
-    """The members of a JSON object; none where the body is anything else. Read as `json.loads` reads it, UTF-16 and
-    all, but numbers stay text: what the policy compares is what was written, however many digits it has.
+def members(body: bytes) -> Mapping[str, Any] | None:
+    """The members of a JSON object; None where the body is none that can be read. Read as `json.loads` reads it,
+    UTF-16 and all, but numbers stay text: what the policy compares is what was written, however many digits it has.
 
     >>> members(b'{"model": "big-1", "max_tokens": 100}')
     {'model': 'big-1', 'max_tokens': '100'}
@@ -77,5 +79,5 @@ def members(body: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(body, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from headgate.policy.compiled import Policy
+from headgate.quota.facts import Call, Principal
 from headgate.quota.identify import client_network, credential, path_forms
 from headgate.quota.match import Limit
 from headgate.quota.meter import Meter
@@ -35,11 +36,14 @@ class Intake:
 
     | field | meaning |
     | --- | --- |
+    | `disabled` | whether requests pass untouched, and nothing at all is read of them |
     | `carriers` | names of the headers that may hold a credential |
     | `forwarded` | the header in which trusted proxies write addresses, b"" for none |
     | `network` | the network charged for (peer, lines of that header) |
     | `body` | whether a value of a JSON body is asked for at all |
     | `body_decides` | whether such a value decides which limits apply or who is charged |
+    | `once` | names of headers whose value decides that: they may not come twice and differ |
+    | `once_asked` | the same of parameters of the query |
     | `route` | whether the router's template, or a parameter of it, is asked for |
     | `reported` | by name, the meters whose amounts the app reports with `charge` |
     | `told` | meters read from a header of the response: (name in lower case, meter) |
@@ -47,11 +51,14 @@ class Intake:
     """
 
     policy: Policy
+    disabled: bool
     carriers: frozenset[bytes]
     forwarded: bytes
     network: Callable[[str | None, tuple[str, ...]], str]
     body: bool
     body_decides: bool
+    once: frozenset[bytes]
+    once_asked: frozenset[str]
     route: bool
     reported: Mapping[str, Meter]
     told: tuple[tuple[bytes, Meter], ...]
@@ -59,9 +66,30 @@ class Intake:
 
     def secret(self, headers: Headers) -> bytes | None:
         """The request's one credential, or None. Raises `TwoCredentials` for two different ones."""
-        carriers = self.carriers
-        carrying = [header for header in headers if header[0] in carriers]
-        return credential(carrying, self.policy.identify.key) if carrying else None
+        # A loop, for on Python 3.11 a comprehension is a call of its own.
+        carriers, carrying = self.carriers, None
+        for header in headers:
+            if header[0] in carriers:
+                carrying = [header] if carrying is None else [*carrying, header]
+        return None if carrying is None else credential(carrying, self.policy.identify.key)
+
+    def twice(self, scope: Scope) -> str:
+        """A header or parameter that decides and comes twice with different values; "" where none does.
+
+        Which of them counts is every reader's own choice: the app's need not be ours.
+        """
+        if self.once:
+            found: dict[bytes, bytes] = {}
+            for name, value in scope["headers"]:
+                if name in self.once and found.setdefault(name, value) != value:
+                    return str(name.decode("latin-1"))
+        if self.once_asked:
+            asked: dict[str, str] = {}
+            query: str = scope.get("query_string", b"").decode("latin-1")
+            for parameter, text in parse_qsl(query, keep_blank_values=True):
+                if parameter in self.once_asked and asked.setdefault(parameter, text) != text:
+                    return parameter
+        return ""
 
     def address(self, scope: Scope) -> str:
         """The network that is charged for this request."""
@@ -82,11 +110,14 @@ def intake(policy: Policy) -> Intake:
     meters = {**policy.meters, **{limit.meter.name: limit.meter for limit in policy.limits}}
     return Intake(
         policy=policy,
+        disabled=policy.mode == "disabled",
         carriers=frozenset(source.header for source in way.key),
         forwarded=way.proxy_header if way.proxies else b"",
         network=lru_cache(ADDRESSES)(lambda peer, lines: client_network(peer, lines, way.proxies)),
         body=unknown or any(source.startswith("body.") for source in deciding | counted),
         body_decides=any(source.startswith("body.") for source in deciding),
+        once=frozenset(_headers(policy, deciding)),
+        once_asked=frozenset([source.removeprefix("query.") for source in deciding if source.startswith("query.")]),
         route=unknown or any(source == "route" or source.startswith("path.") for source in deciding | counted),
         reported={name: meter for name, meter in meters.items() if meter.source == "app"},
         told=tuple(
@@ -112,6 +143,15 @@ def _sources(policy: Policy) -> tuple[set[str], set[str], bool]:
     return deciding, counted, unknown
 
 
+def _headers(policy: Policy, sources: set[str]) -> list[bytes]:
+    """The headers that are read for these sources, be it by their own names or as traits."""
+    traits = policy.identify.traits
+    named = [
+        source.removeprefix("header.").lower().encode("latin-1") for source in sources if source.startswith("header.")
+    ]
+    return named + [traits[name].header for name in (s.removeprefix("trait.") for s in sources) if name in traits]
+
+
 def _fields(limit: Limit) -> tuple[list[str], bool]:
     """What a limit's `when` and `unless` test; a condition in Python may read anything."""
     texts = [text for text, _ in limit.conditions]
@@ -119,20 +159,33 @@ def _fields(limit: Limit) -> tuple[list[str], bool]:
     return fields, "python" in fields or (limit.applies is not None and not texts)
 
 
-class Wire:
-    """What came over the wire, as limits may ask for it: `lookup` is a `Call`'s.
+class Wire(Call):
+    """A request as it came over the wire: a `Call` of which each fact is worked out when a limit first asks for it.
 
-    `body`: the members of the JSON object in the body, as far as it was looked at; `params` those of the route.
+    `route`, `body` (the members of the JSON object in the body, as far as it was looked at) and `params` (those of
+    the route) are put in by whoever has them; the rest is read from the scope.
     """
 
-    __slots__ = ("_query", "body", "params", "policy", "scope")
+    __slots__ = ("_query", "_reads", "_scope", "body", "params")
 
-    def __init__(self, scope: Scope, policy: Policy) -> None:
-        self.scope = scope
-        self.policy = policy
+    def __init__(self, principal: Principal, scope: Scope, reads: Intake) -> None:
+        self.principal = principal
+        self.route = ""
         self.body: Mapping[str, Any] | None = None
         self.params: Mapping[str, Any] | None = None
+        self._scope = scope
+        self._reads = reads
         self._query: dict[str, str] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # Python calls this for an empty slot alone. Most limits look at the principal and nothing else, and a request
+        # that meets no others pays for no pattern and no address.
+        work = _FACTS.get(name)
+        if work is None:
+            raise AttributeError(name)
+        fact = work(self._scope, self._reads)
+        setattr(self, name, fact)
+        return fact
 
     def lookup(self, source: str, name: str) -> str:
         """One value by (source, name); "" where there is none."""
@@ -144,20 +197,20 @@ class Wire:
             case "body":
                 return self._member(name)
             case "path":
-                params = self.scope.get("path_params") if self.params is None else self.params
+                params = self._scope.get("path_params") if self.params is None else self.params
                 return str(params.get(name, "")) if params else ""
             case "trait":
-                trait = self.policy.identify.traits.get(name)
+                trait = self._reads.policy.identify.traits.get(name)
                 return self._header(trait.header) if trait is not None else ""
         return ""
 
     def _header(self, name: bytes) -> str:
-        return ", ".join([value.decode("latin-1") for header, value in self.scope["headers"] if header == name])
+        return ", ".join([value.decode("latin-1") for header, value in self._scope["headers"] if header == name])
 
     def _queried(self) -> dict[str, str]:
         # The last of several values counts, as it does in Starlette and FastAPI.
         if self._query is None:
-            text = self.scope.get("query_string", b"").decode("latin-1")
+            text = self._scope.get("query_string", b"").decode("latin-1")
             self._query = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
         return self._query
 
@@ -213,12 +266,10 @@ def method_of(scope: Scope) -> str:
     return "GET" if method == "HEAD" else method
 
 
-def preflight(scope: Scope) -> bool:
-    """Whether a browser asks for leave (CORS), on behalf of a page and before the request itself: that is free.
-
-    Both headers must be there (Fetch standard, "CORS-preflight request").
-    """
-    if scope.get("method") != "OPTIONS":
-        return False
-    names = {name for name, _ in scope["headers"]}
-    return b"origin" in names and b"access-control-request-method" in names
+_FACTS: Mapping[str, Callable[[Scope, Intake], Any]] = {
+    "method": lambda scope, _: method_of(scope),
+    "paths": lambda scope, _: paths_of(scope),
+    "network": lambda scope, reads: reads.address(scope),
+    "tags": lambda _, __: frozenset(),
+}
+"""What a `Wire` works out."""

@@ -10,17 +10,16 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from difflib import get_close_matches
 from typing import Any
 
 from headgate.asgi.identify import Intake
 from headgate.asgi.ratelimit_headers import CURRENT, POLICY, RateLimitHeaders, merged
 from headgate.errors import IdentityError
-from headgate.gate import LEASE, Gate
+from headgate.gate import Gate
+from headgate.nearest import suggestion
 from headgate.quota.balance import SAFE
 from headgate.quota.decision import Decision
 from headgate.quota.meter import checked
-from headgate.quota.window import Max
 from headgate.telemetry import events
 
 Message = MutableMapping[str, Any]
@@ -29,11 +28,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 SCOPE_KEY = "headgate"
 """Where in the ASGI scope the request that is under way is found by `charge`."""
-
-RENEWALS = 3
-"""Renewals in the time of one lease: two may fail before a place is lost."""
-
-MICROSECONDS = 1_000_000
 
 _OURS = frozenset({POLICY, CURRENT})
 
@@ -48,8 +42,8 @@ class Metered:
     """
 
     __slots__ = (
-        "_fields", "_head", "_intake", "_pause", "_send", "_timer",
-        "bytes_in", "bytes_out", "decision", "gate", "holds", "settled", "told", "unmetered", "used",
+        "_fields", "_head", "_intake", "_send",
+        "bytes_in", "bytes_out", "decision", "gate", "settled", "told", "unmetered", "used",
     )  # fmt: skip
 
     def __init__(
@@ -60,16 +54,10 @@ class Metered:
         decision: Decision,
         receive: Receive,
         send: Send,
-        *,
-        head: bool = False,
+        head: bool,
     ) -> None:
         self.gate = gate
         self.decision = decision
-        self.holds = False
-        for demand in decision.demands:
-            if demand[3]:
-                self.holds = True
-                break
         self.used: dict[str, int] = {}
         self.told: dict[str, int] = {}
         self.bytes_in = self.bytes_out = 0
@@ -79,7 +67,6 @@ class Metered:
         self._send = send
         self._head = head
         self.settled = False
-        self._timer: asyncio.TimerHandle | None = None
 
     async def receive(self) -> Message:
         """The app's `receive`. Bytes count when the app takes them."""
@@ -91,8 +78,11 @@ class Metered:
             self.bytes_in += _length(message)
         return message
 
-    async def send(self, message: Message) -> None:
-        """The app's `send`. Bytes count before they leave: what is cut off in the middle was sent."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """The app's `send`. Bytes count before they leave: what is cut off in the middle was sent.
+
+        Not a coroutine: the server's own is handed on, so that no message pays for one more.
+        """
         kind = message["type"]
         if kind == "http.response.body":
             if not self._head:
@@ -101,7 +91,7 @@ class Metered:
             message = self._begun(message)
         elif self._intake.texts and kind in _SIZES and not self._head:
             self.bytes_out += _SIZES[kind](message)
-        await self._send(message)
+        return self._send(message)
 
     def _begun(self, message: Message) -> Message:
         """The response's start with our headers, in a list of its own: the app may keep the one it gave."""
@@ -148,17 +138,6 @@ class Metered:
             for name, amount in units.items():
                 self.used[name] = min(self.used.get(name, 0) + amount, SAFE)
 
-    def kept_alive(self) -> None:
-        """Renew what is held for as long as this lives, thrice in a lease."""
-        leases = [demand.verb.lease for demand in self.decision.demands if isinstance(demand.verb, Max)]
-        self._pause = min(leases, default=LEASE) / MICROSECONDS / RENEWALS
-        self._timer = asyncio.get_running_loop().call_later(self._pause, self._renew)
-
-    def _renew(self) -> None:
-        loop = asyncio.get_running_loop()
-        _behind(loop, self.gate.renew(self.decision))
-        self._timer = loop.call_later(self._pause, self._renew)
-
     def usage(self) -> dict[str, int]:
         """What was used, by meter. A meter that the response was to tell and did not counts as it was held."""
         used = {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out}
@@ -190,15 +169,12 @@ class Metered:
             except RuntimeError:
                 events.warning("headgate.settle.late", decision=self.decision.id)  # no loop left: the lease settles
                 return
-            _behind(loop, self.gate.settle(self.decision, self.usage()))
+            behind(loop, self.gate.settle(self.decision, self.usage()))
 
     def _ended(self) -> bool:
         """Whether there is something to settle, and this is the first to ask."""
         first, self.settled = not self.settled, True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return first and self.holds
+        return first and self.decision.lease > 0
 
 
 def charge(request: Any, **units: int) -> None:
@@ -221,8 +197,7 @@ def charge(request: Any, **units: int) -> None:
 
 
 def _unknown(name: str, reported: Mapping[str, Any]) -> str:
-    close = get_close_matches(name, reported, n=1)
-    hint = f"; did you mean `{close[0]}`?" if close else ""
+    hint = suggestion(name, reported)
     known = ", ".join(sorted(reported)) or "none"
     return f"charge({name}=…): no limit counts a meter `{name}` that the app reports{hint} (there are: {known})"
 
@@ -266,8 +241,8 @@ _SIZES: Mapping[str, Callable[[Message], int]] = {
 _under_way: set[asyncio.Task[None]] = set()
 
 
-def _behind(loop: asyncio.AbstractEventLoop, work: Any) -> None:
-    """Run something that nobody waits for; the loop itself would forget it."""
+def behind(loop: asyncio.AbstractEventLoop, work: Any) -> None:
+    """Run something that nobody waits for: the loop itself would forget it."""
     task = loop.create_task(work)
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)

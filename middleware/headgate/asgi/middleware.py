@@ -13,19 +13,19 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from headgate.asgi import replies, usage
 from headgate.asgi.body import peek
-from headgate.asgi.identify import Intake, Wire, intake, method_of, paths_of, preflight
+from headgate.asgi.identify import Intake, Wire, intake
 from headgate.asgi.lifespan import lived
 from headgate.asgi.metering import SCOPE_KEY, Metered
+from headgate.asgi.preflight import Preflight, is_preflight
 from headgate.asgi.ratelimit_headers import RateLimitHeaders
 from headgate.asgi.replies import Reply
 from headgate.asgi.routes import routed, router_of
+from headgate.asgi.under_way import UnderWay
 from headgate.errors import HeadgateError
 from headgate.gate import Gate
-from headgate.quota.facts import Call, Principal
 from headgate.quota.identify import TwoCredentials
 from headgate.telemetry import events
 
@@ -85,8 +85,8 @@ class HeadgateMiddleware:
         self._entry = _Entry(gate, settings) if gate is not None else None
         self._given = gate is not None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._starts: WeakKeyDictionary[asyncio.AbstractEventLoop, _Start] = WeakKeyDictionary()
-        self._live: set[Metered] = set()
+        self._starts: dict[asyncio.AbstractEventLoop, _Start] = {}
+        self._under_way: dict[asyncio.AbstractEventLoop, UnderWay] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, as ASGI 3 says."""
@@ -103,20 +103,35 @@ class HeadgateMiddleware:
             let_in = _out_of_order(fault)
         if let_in is None:
             await self.app(scope, receive, send)
+        elif isinstance(let_in, Preflight):
+            await self.app(scope, let_in.receive, let_in.send)
         elif isinstance(let_in, Reply):
             await let_in(scope, receive, send)
         else:
-            await self._served(let_in, scope)
+            scope[SCOPE_KEY] = let_in
+            scope.setdefault("state", {})["headgate"] = let_in.decision
+            if let_in.decision.lease:
+                await self._held(let_in, scope)
+                return
+            # All of it was charged before: there is nothing to count or to settle.
+            try:
+                await self.app(scope, let_in.unmetered, let_in.send)
+            finally:
+                let_in.settled = True
 
-    async def _decided(self, scope: Scope, receive: Receive, send: Send) -> Metered | Reply | None:
-        """A request to serve and meter, a reply to refuse it with, or None: it passes, it is none of ours."""
+    async def _decided(self, scope: Scope, receive: Receive, send: Send) -> Metered | Preflight | Reply | None:
+        """A request to serve and meter, a preflight, a reply to refuse it with, or None: it passes, it is none of
+        ours."""
         entry = self._entry
         if entry is None or not (self._given or self._loop is asyncio.get_running_loop()):
             entry = await self._started()
-        gate = entry.gate
-        if gate.disabled or (SCOPE_KEY in scope and scope[SCOPE_KEY].gate is gate) or preflight(scope):
+        gate, reads, method = entry.gate, entry.reads, scope.get("method")
+        if reads.policy is not gate.policy:
+            reads = entry.read_anew()
+        if reads.disabled or (SCOPE_KEY in scope and scope[SCOPE_KEY].gate.same_as(gate)):
             return None
-        reads = entry.reads()
+        if method == "OPTIONS" and is_preflight(scope, reads.carriers):
+            return Preflight(receive, send)
         try:
             if entry.prefix in scope["path"] and (page := usage.under(entry.prefix, scope)) is not None:
                 return await usage.answered(gate, reads, scope, page)
@@ -125,49 +140,46 @@ class HeadgateMiddleware:
             return replies.two_credentials()
         if principal is None:
             return replies.nobody(gate.policy)
-        wire = Wire(scope, reads.policy)
-        if reads.body and entry.peek and scope["type"] == "http":
-            wire.body, cut, receive = await peek(receive, entry.peek)
-            if cut and reads.body_decides:
-                return replies.too_long(entry.peek)
+        call = Wire(principal, scope, reads)
+        if (reads.once or reads.once_asked) and (name := reads.twice(scope)):
+            return replies.twice(name)
+        if reads.body and (entry.peek or reads.body_decides) and scope["type"] == "http":
+            call.body, why_not, receive = await peek(receive, entry.peek)
+            if reads.body_decides and (why_not or _encoded(scope)):
+                return replies.too_long(entry.peek) if why_not == "cut" else replies.unread()
         if reads.policy is not gate.policy:
             # One was taken while we waited: nobody is decided by half of one policy and half of another.
             return await self._decided(scope, receive, send)
-        decision = await gate.admit(self._call(scope, reads, principal, wire))
+        if reads.route:
+            self._routed(call, scope)
+        decision = await gate.admit(call)
         if not decision.allowed:
             return replies.refused(decision, reads.policy, entry.fields)
-        head = scope["type"] == "http" and scope["method"] == "HEAD"
-        return Metered(gate, reads, entry.fields, decision, receive, send, head=head)
+        return Metered(gate, reads, entry.fields, decision, receive, send, method == "HEAD")
 
-    def _call(self, scope: Scope, reads: Intake, principal: Principal, wire: Wire) -> Call:
-        route = ""
-        if reads.route:
-            router = router_of(self.app)
-            if router is None and "app_root_path" not in scope:
-                router = scope.get("app")  # our own app tells no routes; the one that we are in has not mounted yet
-            if router is not None:
-                route, wire.params = routed(router, scope)
-        return Call(principal, method_of(scope), paths_of(scope), route, reads.address(scope), wire.lookup)
+    def _routed(self, call: Wire, scope: Scope) -> None:
+        """Puts in what the app's router makes of the request, if there is one to ask."""
+        router = router_of(self.app)
+        if router is None and "app_root_path" not in scope:
+            router = scope.get("app")  # our own app tells no routes; the one that we are in has not mounted yet
+        if router is not None:
+            call.route, call.params = routed(router, scope)
 
-    async def _served(self, metered: Metered, scope: Scope) -> None:
-        scope[SCOPE_KEY] = metered
-        scope.setdefault("state", {})["headgate"] = metered.decision
-        if not metered.holds:
-            # All of it was charged before, and there is nothing to count or to settle.
-            try:
-                await self.app(scope, metered.unmetered, metered.send)
-            finally:
-                metered.settled = True
-            return
-        self._live.add(metered)
-        metered.kept_alive()
+    async def _held(self, metered: Metered, scope: Scope) -> None:
+        """Serve what holds something until it is known what it used."""
+        loop = asyncio.get_running_loop()
+        under_way = self._under_way.get(loop)
+        if under_way is None:
+            self._forget_closed()
+            under_way = self._under_way[loop] = UnderWay()
+        under_way.begun(metered)
         try:
             await self.app(scope, metered.receive, metered.send)
         except GeneratorExit:
             metered.settle_behind()
             raise
         finally:
-            self._live.discard(metered)
+            under_way.ended(metered)
             await metered.settle()
 
     async def _started(self) -> _Entry:
@@ -178,17 +190,25 @@ class HeadgateMiddleware:
         loop = asyncio.get_running_loop()
         start = self._starts.get(loop)
         if start is None or start.failed_long_ago():
-            start = self._starts[loop] = _Start(loop, self._settings)
+            start = self._starts[loop] = _Start(loop, self._settings, self._forget_closed())
         entry = await start.entry()
         if self._loop is None or self._loop.is_closed():
             self._loop, self._entry = loop, entry
         return entry
 
+    def _forget_closed(self) -> Service | None:
+        """Let go of event loops that are closed, where each request may bring one of its own. The service of one of
+        them goes on on the next, with the ledger that it keeps: a new loop is no fresh window."""
+        self._under_way = {loop: held for loop, held in self._under_way.items() if not loop.is_closed()}
+        left = [loop for loop in self._starts if loop.is_closed()]
+        services = [self._starts.pop(loop).service for loop in left]
+        return next((service for service in services if service is not None), None)
+
     async def _stopped(self) -> None:
         """Settle what is still under way, and stop what was started on this loop."""
-        for metered in list(self._live):
-            await metered.settle()
         loop = asyncio.get_running_loop()
+        for metered in self._under_way.pop(loop, ()):
+            await metered.settle()
         start = self._starts.pop(loop, None)
         if self._loop is loop:
             self._loop, self._entry = None, None
@@ -199,31 +219,31 @@ class HeadgateMiddleware:
 class _Entry:
     """A gate, and what is worked out of its policy for the wire."""
 
-    __slots__ = ("_reads", "fields", "gate", "peek", "prefix")
+    __slots__ = ("fields", "gate", "peek", "prefix", "reads")
 
     def __init__(self, gate: Gate, settings: Settings | None) -> None:
         self.gate = gate
         self.prefix = settings.prefix.rstrip("/") if settings is not None else PREFIX
         self.peek = settings.peek_bytes if settings is not None else PEEK
         self.fields = RateLimitHeaders(gate.peppers[0])
-        self._reads = intake(gate.policy)
+        self.reads = intake(gate.policy)
 
-    def reads(self) -> Intake:
-        """What the policy of this moment reads of a request."""
-        reads = self._reads
-        if reads.policy is not self.gate.policy:
-            reads = self._reads = intake(self.gate.policy)
-        return reads
+    def read_anew(self) -> Intake:
+        """What the policy of this moment reads of a request: another than the one before was taken."""
+        self.reads = intake(self.gate.policy)
+        return self.reads
 
 
 class _Start:
     """One start of a service on one event loop; whoever comes meanwhile waits for the same."""
 
-    __slots__ = ("_failed_at", "_service", "_settings", "_task")
+    __slots__ = ("_failed_at", "_settings", "_task", "service")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, settings: Settings | None, service: Service | None = None
+    ) -> None:
         self._settings = settings
-        self._service: Service | None = None
+        self.service = service
         self._failed_at: float | None = None
         self._task = loop.create_task(self._begun())
 
@@ -237,19 +257,26 @@ class _Start:
     async def stopped(self) -> None:
         if not self._task.done():
             self._task.cancel()
-        if self._service is not None:
-            await self._service.stop()
+        if self.service is not None:
+            await self.service.stop()
 
     async def _begun(self) -> _Entry:
         from headgate.service import Service  # here, for a gate that is handed in needs no settings and no files
 
         try:
-            self._service = Service(self._settings)
-            await self._service.start()
+            if self.service is None:
+                self.service = Service(self._settings)
+            await self.service.start()
         except BaseException:
             self._failed_at = time.monotonic()
             raise
-        return _Entry(self._service.gate, self._service.settings)
+        return _Entry(self.service.gate, self.service.settings)
+
+
+def _encoded(scope: Scope) -> bool:
+    """Whether the body is packed in a way that an app may unpack and we do not."""
+    codings = [value.strip().lower() for name, value in scope["headers"] if name == b"content-encoding"]
+    return any(coding not in {b"", b"identity"} for coding in codings)
 
 
 def _out_of_order(fault: Exception) -> Reply:

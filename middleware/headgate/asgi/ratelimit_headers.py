@@ -60,11 +60,11 @@ class Item(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What a choice of demands is told as: the demands themselves, the policy's field, and by the place in the
-    demands each item that is told."""
+    """What a choice of demands is told as: the demands themselves, the policy's field, and each item that is told,
+    with its place in the demands."""
 
     demands: tuple[Demand, ...]
-    policy: bytes
+    policy: Field
     items: tuple[tuple[int, Item], ...]
 
 
@@ -97,8 +97,8 @@ class RateLimitHeaders:
         if not items:
             return []
         if decision.refusals:
-            return [(POLICY, policy), (CURRENT, _refused(decision, items, wait))]
-        return [(POLICY, policy), (CURRENT, _scarcest(decision, items))]
+            return [policy, (CURRENT, _refused(decision, items, wait))]
+        return [policy, (CURRENT, _scarcest(decision, items))]
 
     def _written(self, decision: Decision) -> Line:
         pairs = enumerate(zip(decision.demands, decision.limits, strict=True))
@@ -106,7 +106,7 @@ class RateLimitHeaders:
         if len(self._lines) >= KEPT_LINES:
             self._lines.clear()
         # The demands are kept with it: an id is free for another tuple only once they are dropped.
-        line = Line(decision.demands, b", ".join([item.policy for _, item in items]), items)
+        line = Line(decision.demands, (POLICY, b", ".join([item.policy for _, item in items])), items)
         self._lines[id(decision.demands)] = line
         return line
 
@@ -151,11 +151,11 @@ def _scarcest(decision: Decision, items: tuple[tuple[int, Item], ...]) -> bytes:
             part = (found[1] if holds is None else found[1] + holds[0] * item[7]) / item[6]
             if part > largest:
                 largest, scarce, balance = part, item, found
-    verb, _, name, key, most, timed, _, _ = scarce
+    _, _, name, key, most, timed, whole, scale = scarce
     if balance is None:
         return b"%b;r=%d%b" % (name, most, key)
-    _, used, since, resets, _, parts, holds = balance
-    left = verb.free((used, since, resets, parts)) - (holds[0] if holds is not None else 0)
+    used, resets, holds = balance[1], balance[3], balance[6]
+    left = (whole - used) // scale - (holds[0] if holds is not None else 0)
     left = 0 if left < 0 else most if left > most else left
     if timed and resets > decision.now:
         return b"%b;r=%d;t=%d%b" % (name, left, -((decision.now - resets) // SECOND), key)

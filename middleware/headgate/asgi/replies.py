@@ -192,6 +192,20 @@ def too_long(most: int) -> Reply:
     return problem(413, "The body is too long to be decided on", detail=detail)
 
 
+def unread() -> Reply:
+    """A body that may say which limits apply, to a reader that is not ours."""
+    detail = (
+        "Which limits apply depends on the body, and it cannot be read: send plain JSON, not encoded and not deep."
+    )
+    return problem(400, "The body cannot be read", detail=detail)
+
+
+def twice(name: str) -> Reply:
+    """A header or parameter that decides which limits apply, with two different values."""
+    shown = "".join(letter for letter in name[:64] if letter.isalnum() or letter in "-_.")
+    return problem(400, "Two values for one name", detail=f"`{shown}` comes twice and differs: send one.")
+
+
 def no_such_page() -> Reply:
     """Nothing stands at this path of ours."""
     return problem(404, "There is no such page")

@@ -68,7 +68,7 @@ def of_org(keys: KeysFile, org: str) -> Principal | None:
 
 
 def _unknown(keys: KeysFile | None, key: str) -> str:
-    from headgate.directory.record import suggestion
+    from headgate.nearest import suggestion
 
     if key.startswith("hg_"):
         return "--key is the key's public id (k_…), never its secret"

@@ -16,7 +16,7 @@ from headgate.cli.policies import Policies, settings
 from headgate.cli.screen import note, plain, table
 
 if TYPE_CHECKING:
-    from headgate.policy.tree import Node, Scalar
+    from headgate.document import Node, Scalar
     from headgate.settings import Settings
 
 
@@ -38,7 +38,7 @@ def _replaced(said: Settings) -> list[list[str]]:
         return []
     from headgate.policy.environment import apply_environment
     from headgate.policy.files import read_files
-    from headgate.policy.problem import Enough, Findings
+    from headgate.policy.problem import Enough, Findings, shown
 
     found = Findings()
     tree = before = None
@@ -60,13 +60,13 @@ def _replaced(said: Settings) -> list[list[str]]:
     for path, leaf in _leaves(tree, ()):
         if leaf.mark.source.variable:
             old = written.get(path)
-            source = f"environment; replaces `{old.shown}` in {old.mark}" if old else "environment; not in the policy"
-            rows.append([f"{leaf.mark.source.name} ({'.'.join(path)})", plain(leaf.shown), plain(source)])
+            source = f"environment; {f'replaces `{shown(old)}` in {old.mark}' if old else 'not in the policy'}"
+            rows.append([f"{leaf.mark.source.name} ({'.'.join(path)})", plain(shown(leaf)), plain(source)])
     return rows
 
 
 def _leaves(node: Node, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Scalar]]:
-    from headgate.policy.tree import Branch, Row, Scalar
+    from headgate.document import Branch, Row, Scalar
 
     if isinstance(node, Scalar):
         yield path, node

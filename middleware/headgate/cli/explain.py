@@ -103,8 +103,7 @@ def _call(
     """The request as the middleware would see it."""
     from urllib.parse import unquote
 
-    from headgate.asgi.identify import Wire, intake, method_of, paths_of
-    from headgate.quota.facts import Call
+    from headgate.asgi.identify import Wire, intake
     from headgate.quota.identify import network_of
 
     if not method.isalpha():
@@ -124,9 +123,9 @@ def _call(
         "headers": [_header(text) for text in header],
         "client": (ip, 0),
     }
-    wire = Wire(scope, policy)
-    wire.body = _body(body) if body else None
-    return Call(principal, method_of(scope), paths_of(scope), route, intake(policy).address(scope), wire.lookup)
+    call = Wire(principal, scope, intake(policy))
+    call.route, call.body = route, _body(body) if body else None
+    return call
 
 
 def _header(text: str) -> tuple[bytes, bytes]:
@@ -195,7 +194,7 @@ def _events(log: Path) -> Iterator[Mapping[str, Any]]:
                     continue
                 if (
                     isinstance(event, dict)
-                    and event.get("event") in {"headgate.decision", "headgate.denied"}
+                    and event.get("event") in {"headgate.decision", "headgate.denied", "headgate.shadowed"}
                     and isinstance(event.get("decision"), str)
                 ):
                     yield event

@@ -49,7 +49,7 @@ def init(
 
 def ready_made(name: str) -> Path:
     """The ready-made policy of a name. Raises IdentityError, with what there is, for one that there is not."""
-    from headgate.directory.record import suggestion
+    from headgate.nearest import suggestion
 
     folder = _folder()
     names = sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.endswith(".test"))

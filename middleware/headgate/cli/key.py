@@ -87,7 +87,7 @@ def revoke(
 ) -> None:
     """Revoke a key: running services refuse it from their next look at the file on, a second later by default."""
     from headgate.directory import KeysFile, issue
-    from headgate.directory.record import suggestion
+    from headgate.nearest import suggestion
 
     said = settings(policies)
     file = source if source is not None else _file(_policy(said, required=policies is not None), said)

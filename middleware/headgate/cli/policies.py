@@ -68,7 +68,7 @@ def keys_of(policy: Policy, settings: Settings) -> KeysFile | None:
 
 def known_plan(policy: Policy, plan: str) -> None:
     """Raises IdentityError for a plan that the policy does not have."""
-    from headgate.directory.record import suggestion
+    from headgate.nearest import suggestion
 
     if policy.plans and plan not in policy.plans:
         known = ", ".join(policy.plans)

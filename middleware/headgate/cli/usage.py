@@ -67,7 +67,7 @@ def _principal(policy: Policy, keys: KeysFile | None, who: str, org: str, plan: 
     """Whom to look for, and whether that is one key (else an org)."""
     from dataclasses import replace
 
-    from headgate.directory.record import suggestion
+    from headgate.nearest import suggestion
     from headgate.quota.facts import Principal
 
     if who.startswith("hg_"):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from headgate.directory.callback import Callback, imported
 from headgate.directory.keys_file import KeysFile
-from headgate.quota.facts import Principal
+from headgate.quota.facts import Group, Principal
 
 __all__ = ["PYTHON", "Callback", "Directory", "KeysFile", "Nobody", "open_directory"]
 
@@ -39,8 +39,14 @@ class Directory(Protocol):
         Raises DirectoryUnavailable if that cannot be told now, IdentityError if the answer is none that may be given.
         """
 
-    def plan_of(self, org: str) -> str | None:
-        """The plan of an org, without waiting; None where it is not known here (yet)."""
+    @property
+    def version(self) -> int:
+        """Another number whenever `org` says another thing of somebody than before. Read it ahead of what it stands
+        for: a refresh may be under way in another thread."""
+
+    def org(self, name: str) -> Group | None:
+        """An org as a group of one, with the plans that its keys are on and its billing anchor; without waiting, and
+        None where it is not known here (yet)."""
 
     def refresh(self) -> bool:
         """Read again what has changed; True if anything had. Raises IdentityError while it is broken."""
@@ -50,6 +56,7 @@ class Nobody:
     """The directory of a policy that names none: no key is anybody's."""
 
     files: tuple[Path, ...] = ()
+    version = 0
 
     def known(self, secret: bytes) -> Principal | None:
         """Nobody."""
@@ -59,7 +66,7 @@ class Nobody:
         """Nobody."""
         return None
 
-    def plan_of(self, org: str) -> str | None:
+    def org(self, name: str) -> Group | None:
         """No org is known."""
         return None
 

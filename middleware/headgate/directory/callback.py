@@ -24,8 +24,9 @@ from typing import Any
 from headgate.directory import record
 from headgate.directory.record import Unfit
 from headgate.errors import DirectoryUnavailable, IdentityError
-from headgate.quota.facts import Principal
-from headgate.quota.identify import digest, plausible
+from headgate.nearest import suggestion
+from headgate.quota.facts import Group, Principal
+from headgate.quota.identify import keyed, plausible
 from headgate.telemetry import events
 
 FRESH = 5.0
@@ -64,13 +65,14 @@ class Callback:
     ) -> None:
         self.name = name
         self._function = function
-        self._pepper = peppers[0]
+        self._mark = keyed(peppers[0], b"asked")
         self._clock = clock
         self._waits = not _is_async(function)
         self._known: dict[bytes, tuple[Principal, float]] = {}
         self._unknown: dict[bytes, float] = {}
         self._by_key: dict[str, Principal] = {}
-        self._plans: dict[str, str] = {}
+        self._orgs: dict[str, Group] = {}
+        self.version = 0
         self._flights: dict[bytes, asyncio.Task[Principal | None]] = {}
 
     @property
@@ -82,13 +84,15 @@ class Callback:
         """Nothing is read again: each answer is asked for anew by itself."""
         return False
 
-    def plan_of(self, org: str) -> str | None:
-        """The plan of an org, as far as it was told with one of its keys; None where none was asked about yet."""
-        return self._plans.get(org)
+    def org(self, name: str) -> Group | None:
+        """An org as a group of one, with the plans and the anchor that were told with its keys; None where none of
+        them was asked about yet. What one key's answer says takes nothing from another's, until a plan changes."""
+        return self._orgs.get(name)
 
     def known(self, secret: bytes) -> Principal | None:
         """Whose a secret is, if that was asked in the last seconds; None where `find` must be asked. Never waits."""
-        return self._remembered(self._mark(secret))
+        kept = self._known.get(self._mark(secret))
+        return kept[0] if kept is not None and self._clock() < kept[1] else None
 
     async def find(self, secret: bytes) -> Principal | None:
         """Whose a secret is; None if nobody's.
@@ -99,10 +103,10 @@ class Callback:
         if not plausible(secret):
             return None
         mark = self._mark(secret)
-        found = self._remembered(mark)
-        if found is not None:
-            return found
-        if self._clock() < self._unknown.get(mark, float("-inf")):
+        now, kept = self._clock(), self._known.get(mark)
+        if kept is not None and now < kept[1]:
+            return kept[0]
+        if now < self._unknown.get(mark, float("-inf")):
             return None
         flight = self._flights.get(mark)
         if flight is None:
@@ -111,13 +115,6 @@ class Callback:
             flight.add_done_callback(lambda done: self._landed(mark, done))
         # Shielded: the client that came first may go away while others wait for the same answer.
         return await asyncio.shield(flight)
-
-    def _mark(self, secret: bytes) -> bytes:
-        return digest(self._pepper, b"asked", secret)
-
-    def _remembered(self, mark: bytes) -> Principal | None:
-        kept = self._known.get(mark)
-        return kept[0] if kept is not None and self._clock() < kept[1] else None
 
     def _landed(self, mark: bytes, flight: asyncio.Task[Principal | None]) -> None:
         self._flights.pop(mark, None)
@@ -151,11 +148,27 @@ class Callback:
     def _same(self, principal: Principal) -> Principal:
         """The object that was answered for the key before, if it says the same."""
         before = self._by_key.get(principal.key)
-        if before == principal and before is not None:
-            return before
-        _kept(self._by_key, principal.key, principal, KNOWN_MOST)
-        _kept(self._plans, principal.org, principal.plan, KNOWN_MOST)
+        if before is not None and before == principal:
+            principal = before
+        else:
+            _kept(self._by_key, principal.key, principal, KNOWN_MOST)
+        self._learn(principal, before)
         return principal
+
+    def _learn(self, principal: Principal, before: Principal | None) -> None:
+        """What a key's answer says of its org; `before`: what was answered for the key the last time."""
+        name, known = principal.org, self._orgs.get(principal.org)
+        plans, anchor = frozenset({principal.plan}), principal.anchor
+        if known is not None:
+            # A plan that changed is the org's as a rule, and an idle key must not keep it on the old one. What a key
+            # in use has of its own it brings again with its next answer.
+            plans |= known.plans if before is None or before.plan == principal.plan else frozenset()
+            anchor = known.anchor if before is principal else anchor
+        now = Group(name, frozenset({name}), plans, anchor)
+        if now != known:
+            _kept(self._orgs, name, now, KNOWN_MOST)
+            # A new org changes nothing for anybody who is known; a known one does, for all its keys.
+            self.version += known is not None
 
 
 def imported(name: str) -> Asked:
@@ -172,7 +185,7 @@ def imported(name: str) -> Asked:
         raise IdentityError(f"directory python:{name}: importing `{module}` raised {why}") from fault
     for part in attribute.split("."):
         if not hasattr(found, part):
-            hint = record.suggestion(part, [known for known in dir(found) if not known.startswith("_")])
+            hint = suggestion(part, [known for known in dir(found) if not known.startswith("_")])
             raise IdentityError(f"directory python:{name}: `{module}` has no `{attribute}`{hint}")
         found = getattr(found, part)
     if not callable(found):
@@ -220,7 +233,7 @@ def checked(answer: object, secret: str, name: str) -> Principal:
 def _field(name: object) -> str:
     if not isinstance(name, str):
         return f"one named by a {type(name).__name__}"
-    hint = record.suggestion(name, FIELDS)
+    hint = suggestion(name, FIELDS)
     return f"`{name[:40]}`{hint}" if name.isidentifier() else "one that is no name"
 
 

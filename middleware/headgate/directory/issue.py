@@ -11,17 +11,19 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from headgate.directory import record, sheet
-from headgate.directory.keys_file import PURPOSE, text_of
+from headgate.directory.keys_file import PURPOSE
 from headgate.directory.record import Unfit
-from headgate.directory.sheet import Node, Unreadable
+from headgate.directory.sheet import text_of
 from headgate.directory.table import VERSION, Entry, Table, parse
+from headgate.document import Branch, Node, Row, Scalar
 from headgate.errors import IdentityError
+from headgate.nearest import suggestion
 from headgate.quota.identify import digest
 
 BLANK = f"""\
@@ -113,7 +115,7 @@ def revoke(path: Path, key: str, day: str) -> bool:
     before = _changed(path, marked, as_meant)
     entry = next((entry for entry in before.entries if entry.principal.key == key), None)
     if entry is None:
-        hint = record.suggestion(key, [entry.principal.key for entry in before.entries])
+        hint = suggestion(key, [entry.principal.key for entry in before.entries])
         raise IdentityError(f"{path}: has no key `{key}`{hint}")
     return not entry.revoked
 
@@ -132,7 +134,7 @@ def _changed(path: Path, change: Callable[[str, Table], str], as_meant: Callable
         try:
             after = change(text, before)
             fine = after == text or as_meant(before, parse(after, str(path)))
-        except (Unreadable, IdentityError):
+        except IdentityError:
             fine = False
         if not fine:
             raise IdentityError(
@@ -214,38 +216,56 @@ def _with_line(text: str, name: str, line: str) -> str:
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith(("\n", "\r")):
         lines[-1] += end
-    found = sheet.read(text).entries.get(name)
+    found = _fields(text).get(name)
     if found is None:
         return "".join([*lines, f"{name}:{end}", f"  {line}{end}"])
     at, node = found
-    inner = list(node.entries.values()) if node.kind == "map" else [(item, item) for item in node.items or ()]
-    if not inner:
+    first = _first(node)
+    if first is None:
         # `orgs:` or `orgs: {}`: the name's line is written anew, and a comment at its end is kept.
-        rest = lines[node.end_line][node.end_column :].strip()
-        lines[at.line] = f"{name}:{'  ' + rest if rest.startswith('#') else ''}{end}"
-        lines.insert(at.line + 1, f"  {line}{end}")
+        rest = lines[node.end_line - 1][node.end_column - 1 :].strip()
+        lines[at.line - 1] = f"{name}:{'  ' + rest if rest.startswith('#') else ''}{end}"
+        lines.insert(at.line, f"  {line}{end}")
         return "".join(lines)
-    indent = " " * _indent(inner[0][0], lines)
-    lines.insert(node.last_line() + 1, f"{indent}{line}{end}")
+    begun = lines[first.line - 1]
+    indent = " " * (len(begun) - len(begun.lstrip(" ")))
+    lines.insert(_last_line(node), f"{indent}{line}{end}")
     return "".join(lines)
 
 
-def _indent(first: Node, lines: list[str]) -> int:
-    """How far the lines of a list or map are indented, by its first."""
-    begun = lines[first.line]
-    return len(begun) - len(begun.lstrip(" "))
+def _fields(text: str) -> Mapping[str, tuple[Scalar, Node]]:
+    root = sheet.read(text, "")
+    return root.entries if isinstance(root, Branch) else {}
+
+
+def _first(node: Node) -> Node | None:
+    """The first name of a map, the first item of a list; None where nothing stands."""
+    if isinstance(node, Branch):
+        return next((name for name, _ in node.entries.values()), None)
+    return node.items[0] if isinstance(node, Row) and node.items else None
+
+
+def _last_line(node: Node) -> int:
+    """The last line on which something of it stands; the end of a block lies past its comments."""
+    if isinstance(node, Branch) and not node.flow:
+        return max([node.line, *(_last_line(inner) for _, inner in node.entries.values())])
+    if isinstance(node, Row) and not node.flow:
+        return max([node.line, *map(_last_line, node.items)])
+    return node.end_line
 
 
 def _with_field(text: str, number: int, written: str) -> str:
     """The text with one more field in the key of that number."""
     end = "\r\n" if "\r\n" in text else "\n"
     lines = text.splitlines(keepends=True)
-    item = (sheet.read(text).entries["keys"][1].items or [])[number]
-    if item.flow:
-        line, column = item.end_line, item.end_column - 1
+    _, keys = _fields(text)["keys"]
+    assert isinstance(keys, Row), "the key of that number was read from it"
+    item = keys.items[number]
+    if isinstance(item, Branch) and item.flow:
+        line, column = item.end_line - 1, item.end_column - 2
         before = lines[line][:column]
         comma = "" if before.rstrip().endswith((",", "{")) else ", "
         lines[line] = f"{before.rstrip()}{comma or ' '}{written}{lines[line][column:]}"
     else:
-        lines.insert(item.last_line() + 1, " " * item.column + written + end)
+        lines.insert(_last_line(item), " " * (item.column - 1) + written + end)
     return "".join(lines)

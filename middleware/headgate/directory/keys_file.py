@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from headgate.directory import sheet
+from headgate.directory.sheet import text_of
 from headgate.directory.table import Table, parse
 from headgate.errors import IdentityError
-from headgate.quota.facts import Principal
-from headgate.quota.identify import digest
+from headgate.quota.facts import Group, Principal
+from headgate.quota.identify import keyed
 
 PURPOSE = b"key"
 """What the digest of a secret is for: no digest of a subject can be taken for one of a key."""
@@ -33,9 +33,11 @@ class KeysFile:
     def __init__(self, path: Path, peppers: Sequence[bytes]) -> None:
         self.path = path
         self.table = Table({}, ())
-        self._peppers = tuple(peppers)
+        self.version = 0
+        self._marks = tuple([keyed(pepper, PURPOSE) for pepper in peppers])
         self._by_digest: dict[bytes, Principal] = {}
         self._by_key: dict[str, Principal] = {}
+        self._orgs: dict[str, Group] = {}
         self._signature: Signature | None = None
         self._fault: str = ""
         self._read()
@@ -47,8 +49,8 @@ class KeysFile:
 
     def known(self, secret: bytes) -> Principal | None:
         """Whose a secret is; None if nobody's. Never waits."""
-        for pepper in self._peppers:
-            found = self._by_digest.get(digest(pepper, PURPOSE, secret))
+        for mark in self._marks:
+            found = self._by_digest.get(mark(secret))
             if found is not None:
                 return found
         return None
@@ -83,35 +85,28 @@ class KeysFile:
             by_key[entry.principal.key] = before if before == entry.principal and before else entry.principal
         self.table, self._by_key, self._fault = table, by_key, ""
         self._by_digest = {mark: by_key[principal.key] for mark, principal in table.by_digest().items()}
+        orgs = _orgs(table)
+        if orgs != self._orgs:  # one more key of an org changes nothing for the others
+            self._orgs = orgs
+            self.version += 1
 
-    def plan_of(self, org: str) -> str | None:
-        """The plan of an org; None for one that the file does not have."""
-        found = self.table.orgs.get(org)
-        return None if found is None else found.plan
+    def org(self, name: str) -> Group | None:
+        """An org as a group of one, with the plans of all its keys; None for one that the file does not have."""
+        return self._orgs.get(name)
 
     def principal(self, key: str) -> Principal | None:
         """The principal of a key's public id, revoked or not; None where there is no such key."""
         return self._by_key.get(key)
 
 
-def text_of(path: Path) -> str:
-    """The text of a file of keys. Raises IdentityError for one that is missing, too large, or no text."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(sheet.LARGEST + 1)
-    except FileNotFoundError:
-        raise IdentityError(f"{path}: no such file; `headgate init` makes one, `headgate key new` fills it") from None
-    except OSError as fault:
-        raise IdentityError(f"{path}: cannot be read: {fault.strerror}") from None
-    if len(data) > sheet.LARGEST:
-        raise IdentityError(
-            f"{path}: is larger than {sheet.LARGEST // 2**20} MiB; keep that many keys behind `python:`"
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = data.count(b"\n", 0, fault.start) + 1
-        raise IdentityError(f"{path}:{line}: holds bytes that are no UTF-8") from None
+def _orgs(table: Table) -> dict[str, Group]:
+    """Each org as a group of one. A key with a plan of its own brings that into what the org as a whole has."""
+    plans = {name: {org.plan} for name, org in table.orgs.items()}
+    for entry in table.entries:
+        if not entry.revoked:
+            plans[entry.principal.org].add(entry.principal.plan)
+    orgs = table.orgs.items()
+    return {name: Group(name, frozenset({name}), frozenset(plans[name]), org.anchor) for name, org in orgs}
 
 
 def _signature(path: Path) -> Signature | None:

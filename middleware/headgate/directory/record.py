@@ -7,9 +7,8 @@ limit, a log or a header that could not stand there. It knows no file and no sec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from difflib import get_close_matches
+from functools import lru_cache
 
 NAME_MOST = 128
 """Characters of the longest key id, org, plan or tag."""
@@ -61,6 +60,7 @@ def value(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)  # many keys are made on one day
 def instant(text: str) -> int:
     """A date or an RFC 3339 instant in microseconds since the epoch; a date is its midnight in UTC.
 
@@ -79,13 +79,3 @@ def instant(text: str) -> int:
     except ValueError:
         raise Unfit("is neither a date (2026-01-31) nor an instant with its offset (2026-01-31T09:00:00Z)") from None
     return (begun - EPOCH) // MICROSECOND
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """What was probably meant, as the end of a sentence; "" where nothing is close.
-
-    >>> suggestion("orgg", ["org", "plan"])
-    '; did you mean `org`?'
-    """
-    close = get_close_matches(name, list(known), 1)
-    return f"; did you mean `{close[0]}`?" if close else ""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from headgate.clock import wall_clock
+from headgate.document import Branch
 from headgate.errors import PolicyError
 from headgate.policy import checks, lint
 from headgate.policy.compile import compiled
@@ -23,7 +24,6 @@ from headgate.policy.files import Paths, read_files, sources
 from headgate.policy.model import MODES, POLICY
 from headgate.policy.problem import Enough, Findings, Problem, Report
 from headgate.policy.shape import read
-from headgate.policy.tree import Branch
 
 __all__ = ["Policy", "Problem", "Report", "check", "load", "sources"]
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from headgate.document import Mark
+from headgate.nearest import nearest
 from headgate.policy.compile import PRESET_METERS, traits
 from headgate.policy.limits import BUILT_IN_TESTS
 from headgate.policy.model import BELONGS, STEP_NEEDS, WHEN
-from headgate.policy.problem import Findings, Mark, nearest
+from headgate.policy.problem import Findings
 from headgate.policy.shape import Found
 from headgate.policy.values import KINDS
 from headgate.policy.words import is_source

@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from headgate.policy import owners
 from headgate.policy.compiled import Acceptance, Clause, Dated, Linking, Policy, Step, Sum
 from headgate.policy.conditions import imported
 from headgate.policy.limits import Frame, limit_of, overrides_of
@@ -45,8 +46,10 @@ def compiled(root: Found, out: Findings, mode: str = "") -> Policy | None:
         on_store_error=root.value_of("on_store_error", ""),
         out=out,
     )
-    limits = [limit_of(name, found, frame) for name, found in root.rows("limits")]
+    rows = [limit_of(name, found, frame) for name, found in root.rows("limits")]
+    limits = tuple([limit for limit in rows if limit is not None])
     overrides = overrides_of(root, frame)
+    owners.check(root, limits, overrides, out)
     identify = identify_of(root, out)
     if out.errors:
         return None
@@ -55,7 +58,7 @@ def compiled(root: Found, out: Findings, mode: str = "") -> Policy | None:
         version="",
         mode=frame.mode,
         identify=identify,
-        limits=tuple(limit for limit in limits if limit is not None),
+        limits=limits,
         plans=frame.plans,
         overrides=overrides,
         scopes=MappingProxyType(frame.scopes),

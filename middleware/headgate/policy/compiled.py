@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from headgate.quota.balance import FOREVER
 from headgate.quota.facts import Group
 from headgate.quota.identify import Identify
-from headgate.quota.match import Limit, Override
+from headgate.quota.match import Limit
 from headgate.quota.meter import Meter
+from headgate.quota.owner import Override
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,10 @@ class Policy:
             if org in group.orgs and now < until:
                 return group
         return None
+
+    def left(self, org: str, now: int) -> frozenset[str]:
+        """The names of declared groups that the org was in and that have ended by `now` (microseconds)."""
+        return frozenset([group.id for group, until in self.affiliated if org in group.orgs and now >= until])
 
     def regrouped(self, now: int) -> int:
         """The first instant after `now` (microseconds) at which a declared group ends."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from headgate.document import Branch, Broken, Mark, Node, Row, Scalar, Source
+from headgate.nearest import nearest
 from headgate.policy.kinds import PLAN_OR_DEFAULT
 from headgate.policy.model import POLICY
-from headgate.policy.problem import SECRET_NAME, Findings, Mark, Source, nearest
+from headgate.policy.problem import SECRET_NAME, Findings
 from headgate.policy.shape import Either, Leaf, Many, Named, Record, Shape, Words
-from headgate.policy.tree import Branch, Broken, Node, Row, Scalar
 
 PREFIX = "HEADGATE__"
 
@@ -86,7 +87,7 @@ class _Path:
         return None
 
     def _field(self, shape: Record | Named, node: Node | None, at: int) -> Node | None:
-        branch = node if isinstance(node, Branch) else Branch(self.mark(at))
+        branch = node if isinstance(node, Branch) else Branch(*self.mark(at))
         known = list(branch.entries)
         if isinstance(shape, Record):
             known += shape.fields
@@ -95,7 +96,7 @@ class _Path:
         name = self._meant(known, at)
         if name is None:
             return None
-        key, below = branch.entries.get(name, (Scalar(name, self.mark(at), plain=False), None))
+        key, below = branch.entries.get(name, (Scalar(*self.mark(at), text=name, plain=False), None))
         put = self.put(_under(shape, name), below, at + 1)
         if put is not None:
             branch.entries[name] = key, put
@@ -130,9 +131,9 @@ class _Path:
     def _end(self, shape: Shape, at: int) -> Node | None:
         mark = self.mark()
         if isinstance(shape, Many) and isinstance(shape.item, Leaf | Words):
-            return Row(mark, [Scalar(text.strip(), mark, plain=False) for text in self.value.split(",")])
+            return Row(*mark, items=[Scalar(*mark, text=text.strip(), plain=False) for text in self.value.split(",")])
         if isinstance(shape, Leaf | Words):
-            return Scalar(self.value, mark, plain=False)
+            return Scalar(*mark, text=self.value, plain=False)
         known = f": the path goes on with one of {', '.join(shape.fields)}" if isinstance(shape, Record) else ""
         self._nowhere(at - 1, f"`{self._so_far(at)}` is no single field{known}", advice="" if known else _EXAMPLE)
         return None

@@ -7,14 +7,14 @@ names both places. Nothing outside the given paths is read, and nothing that is 
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from headgate.document import Branch, Broken, Mark, Node, Row, Scalar, Source
 from headgate.policy.model import POLICY
-from headgate.policy.problem import Findings, Mark, Source
+from headgate.policy.problem import Findings
 from headgate.policy.shape import Leaf, Many, Named, Record, Shape, Words
-from headgate.policy.tree import SIZE_MOST, Branch, Broken, Node, Row, Scalar, read_tree
+from headgate.policy.tree import read_tree, text_of
 
 OTHER_DOCUMENTS = ("headgate-keys", "headgate-test")
 """First fields of headgate's other documents: in a directory they are passed over."""
@@ -74,7 +74,7 @@ def _named(paths: Sequence[Path], found: Findings) -> list[tuple[Path, bool]]:
 
 
 def _tree(path: Path, listed: bool, found: Findings) -> Node | None:
-    text = _text(path, found)
+    text = text_of(path, found)
     if text is None:
         return None
     tree = read_tree(text, str(path), found)
@@ -91,37 +91,9 @@ def _tree(path: Path, listed: bool, found: Findings) -> Node | None:
     return None
 
 
-def _text(path: Path, found: Findings) -> str | None:
-    mark = Mark(Source(str(path)))
-    try:
-        # Opened without waiting for a pipe's other end; what is no file is not read at all.
-        if not stat.S_ISREG(path.stat().st_mode):
-            found.add("HG101", mark, "this is no regular file")
-            return None
-        with path.open("rb") as file:
-            raw = file.read(SIZE_MOST + 1)
-    except FileNotFoundError:
-        advice = "`headgate init` makes a policy; another one is named by HEADGATE_POLICIES or on the command line"
-        found.add("HG101", mark, "there is no such file", advice=advice)
-        return None
-    except (OSError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault)
-        found.add("HG101", mark, f"the file cannot be read: {reason}", advice="check the path and its permissions")
-        return None
-    if len(raw) > SIZE_MOST:
-        found.add("HG102", mark, f"the file is larger than {SIZE_MOST:,} bytes, the most that is read")
-        return None
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = raw.count(b"\n", 0, fault.start) + 1
-        found.add("HG103", mark._replace(line=line), f"this line is not UTF-8: byte 0x{raw[fault.start]:02x}")
-        return None
-
-
 def _united(shape: Shape, first: Branch, second: Branch, found: Findings) -> Branch:
     """Both trees as one. Problems name both places."""
-    both = Branch(first.mark, dict(first.entries))
+    both = Branch(*first.mark, entries=dict(first.entries))
     for name, (key, node) in second.entries.items():
         if name not in both.entries:
             both.entries[name] = key, node
@@ -143,7 +115,7 @@ def _joined(shape: Shape | None, known: Scalar, before: Node, second: tuple[Scal
     if isinstance(before, Branch) and isinstance(node, Branch) and isinstance(shape, Named | Record):
         return _united(shape, before, node, found)
     if isinstance(before, Row) and isinstance(node, Row) and isinstance(shape, Many) and _entries(shape):
-        return Row(before.mark, [*before.items, *node.items])
+        return Row(*before.mark, items=[*before.items, *node.items])
     if isinstance(before, Broken) or isinstance(node, Broken) or _same(before, node):
         return before
     if shape is None:

@@ -16,8 +16,9 @@ from headgate.policy.problem import Findings
 from headgate.policy.shape import Found
 from headgate.policy.values import Manner, by_plan, end_of, spelled_time
 from headgate.policy.words import is_source
-from headgate.quota.match import WHOLE, Condition, Limit, Override, Value
+from headgate.quota.match import WHOLE, Condition, Limit
 from headgate.quota.meter import Meter
+from headgate.quota.owner import Override, Value
 
 
 @dataclass(frozen=True, slots=True)

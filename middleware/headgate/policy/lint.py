@@ -10,19 +10,22 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
+from headgate.document import Mark
+from headgate.nearest import nearest
 from headgate.policy.checks import dated
 from headgate.policy.compile import PRESET_METERS, comes_later, meters_of
 from headgate.policy.compiled import Policy
 from headgate.policy.model import ENGINES_LATER
-from headgate.policy.problem import Findings, Mark, nearest
+from headgate.policy.problem import Findings
 from headgate.policy.shape import Found
 from headgate.policy.values import Manner, capacity, end_of
 from headgate.policy.words import is_source
 from headgate.quota.calendar import Calendar
 from headgate.quota.gcra import Rate
 from headgate.quota.identify import IPV6_CUSTOMER
-from headgate.quota.match import Limit, Value
+from headgate.quota.match import Limit
 from headgate.quota.meter import Meter
+from headgate.quota.owner import Value
 from headgate.quota.window import Max, Rolling, Total
 
 DAY = 86_400_000_000

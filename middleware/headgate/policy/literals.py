@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from headgate.policy.problem import nearest
+from headgate.nearest import nearest
 from headgate.quota.balance import SAFE
 from headgate.quota.calendar import UNITS
 

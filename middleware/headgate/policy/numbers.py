@@ -314,6 +314,23 @@ NUMBERS: dict[str, Number] = {
         "It adds itself, another sum, or a meter of another nature.",
         "Add up plain meters.",
     ),
+    "HG421": _error(
+        "Several values for what all plans share",
+        "A limit that counts by address, route or header alone has one count for callers of all plans. With a value "
+        "for each plan, two callers would run two windows over it by turns, and each would forget what the other's "
+        "knows.",
+        "Give it one value, or count it by key, org or group as well. `unlimited` for some plans is no second value.",
+    ),
+    "HG422": _error(
+        "A billing anchor without a customer",
+        "`anchor: subscription` begins windows when the org's billing does, and what this limit counts is no org's.",
+        "Use `anchor: calendar`, or count by org or group.",
+    ),
+    "HG423": _error(
+        "An exception for somebody who does not own the count",
+        "A limit that counts by org or group has one value for all its keys, and one by address one for everybody.",
+        "Make the exception for the org, or for a limit that counts by key.",
+    ),
     # Warnings
     "HG501": _warning(
         "Some requests meet no limit",

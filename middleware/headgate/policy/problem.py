@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from headgate.document import Mark, Scalar
 from headgate.policy.numbers import NUMBERS
 
 if TYPE_CHECKING:
@@ -36,31 +37,6 @@ SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSW|PEPPER|CREDENTIAL|APIKEY|API_KEY|(
 
 SECRET_TEXT = re.compile(r"\bhg_[A-Za-z0-9_-]{16,}|\bsk-[A-Za-z0-9_-]{16,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*")
 """Text that is never shown, wherever it stands: the form says that it is a credential."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where text came from: a file with its lines, or (`variable`) one variable of the environment.
-
-    `hidden`: words of a variable's value that no message may quote, since its name looks like a secret's.
-    """
-
-    name: str
-    lines: tuple[str, ...] = ()
-    variable: bool = False
-    hidden: tuple[str, ...] = ()
-
-
-class Mark(NamedTuple):
-    """A place in a source: line and column count from 1; `width` characters are underlined."""
-
-    source: Source
-    line: int = 1
-    column: int = 1
-    width: int = 1
-
-    def __str__(self) -> str:
-        return self.source.name if self.source.variable else f"{self.source.name}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +96,16 @@ def without_secrets(text: str) -> str:
     'x: *********************'
     """
     return SECRET_TEXT.sub(lambda found: "*" * len(found[0]), text)
+
+
+def is_hidden(scalar: Scalar) -> bool:
+    """Whether no message may quote it: it is the value of a variable whose name looks like a secret's."""
+    return scalar.source.variable and SECRET_NAME.search(scalar.source.name) is not None
+
+
+def shown(scalar: Scalar) -> str:
+    """The text as a message may quote it."""
+    return "(hidden)" if is_hidden(scalar) else scalar.short
 
 
 class Enough(Exception):
@@ -209,36 +195,3 @@ def _count(problems: Iterable[Problem]) -> str:
     counts = Counter(problem.severity for problem in problems)
     parts = [f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in SEVERITIES if counts[s]]
     return ", ".join(parts) or "no problem found"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that the given one is likely meant for, or "".
-
-    Likely: at most a third of its letters (and one at least) are wrong, missing, added or swapped with a neighbour.
-
-    >>> nearest("mater", ["meter", "per", "rate"]), nearest("quota", ["meter", "per"])
-    ('meter', '')
-    """
-    best, least = "", max(1, len(word) // 3) + 1
-    for other in known:
-        if abs(len(other) - len(word)) < least:
-            distance = _distance(word.lower(), other.lower())
-            if distance < least:
-                best, least = other, distance
-    return best
-
-
-def _distance(a: str, b: str) -> int:
-    """Edits between two words, a swap of neighbours being one (optimal string alignment)."""
-    a, b = a[:64], b[:64]
-    before: list[int] = []
-    last = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        row = [i]
-        for j, y in enumerate(b, 1):
-            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        before, last = last, row
-    return last[-1]

@@ -8,12 +8,13 @@ written, so that nothing is reported twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from headgate.document import Branch, Broken, Mark, Node, Row, Scalar
+from headgate.nearest import nearest
 from headgate.policy.literals import Wrong
-from headgate.policy.problem import Findings, Mark, nearest
-from headgate.policy.tree import Branch, Broken, Node, Row, Scalar
+from headgate.policy.problem import Findings, is_hidden, shown
 from headgate.policy.words import AMBIGUOUS
 
 
@@ -188,9 +189,9 @@ def _leaf(shape: Leaf, node: Scalar, out: Findings) -> Found | None:
     kind = shape.kind
     if shape.unlimited and node.text == "unlimited":
         return Found(node.mark, None, node.text)
-    hidden = node.shown == "(hidden)"
+    hidden = is_hidden(node)
     if kind.words and node.plain and AMBIGUOUS.fullmatch(node.text):
-        said = f"`{node.shown}` needs quotes: this is {kind.what}"
+        said = f"`{shown(node)}` needs quotes: this is {kind.what}"
         out.add(
             "HG310", node.mark, said if node.text else f"nothing stands here: {kind.what} is needed",
             suggestion="" if hidden or not node.text else f'"{node.text}"',
@@ -202,7 +203,7 @@ def _leaf(shape: Leaf, node: Scalar, out: Findings) -> Found | None:
     except Wrong as wrong:
         why = f": {wrong.why}" if wrong.why and not hidden else ""
         said = (
-            f"`{node.shown}` is not {kind.what}{why}"
+            f"`{shown(node)}` is not {kind.what}{why}"
             if node.text.strip()
             else f"nothing stands here: {kind.what} is needed"
         )
@@ -217,8 +218,8 @@ def _word(shape: Words, node: Scalar, out: Findings) -> Found | None:
     if node.text in shape.words:
         return Found(node.mark, node.text, node.text)
     out.add(
-        "HG204", node.mark, f"`{node.shown}` is not {shape.what}",
-        suggestion="" if node.shown == "(hidden)" else nearest(node.text, shape.words),
+        "HG204", node.mark, f"`{shown(node)}` is not {shape.what}",
+        suggestion="" if is_hidden(node) else nearest(node.text, shape.words),
         advice="; ".join(f"`{word}`: {meaning}" for word, meaning in shape.words.items()),
     )  # fmt: skip
     return None
@@ -252,7 +253,7 @@ def _named(shape: Named, node: Branch, path: str, out: Findings) -> Found | None
     for name, (key, below) in node.entries.items():
         found.names[name] = key.mark
         found.fields[name] = None
-        if _leaf(Leaf(shape.key), Scalar(key.text, key.mark), out) is not None:
+        if _leaf(Leaf(shape.key), replace(key, plain=True), out) is not None:
             found.fields[name] = read(shape.item, below, f"{path}.{name}", out, key.mark)
     if not node.entries:
         out.add("HG209", node.mark, f"{_called(path)} is empty", advice="fill it or delete the field")
@@ -269,7 +270,7 @@ def _record(shape: Record, node: Branch, path: str, out: Findings, at: Mark) -> 
             found.fields[name] = read(known.shape, below, _below(path, name), out, key.mark)
         elif shape.others is not None:
             found.fields[name] = None
-            if _leaf(Leaf(shape.others.key), Scalar(key.text, key.mark), out) is not None:
+            if _leaf(Leaf(shape.others.key), replace(key, plain=True), out) is not None:
                 found.fields[name] = read(shape.others.shape, below, _below(path, name), out, key.mark)
         else:
             _unknown(shape, key, path, out)
@@ -306,7 +307,7 @@ def _unknown(shape: Record, key: Scalar, path: str, out: Findings) -> None:
     meant = "" if hint else nearest(key.text, shape.fields)
     known = ", ".join(f"`{name}`" for name in shape.fields)
     out.add(
-        "HG201", key.mark, f"{shape.what} has no field `{key.shown}`",
+        "HG201", key.mark, f"{shape.what} has no field `{shown(key)}`",
         suggestion=meant, advice=hint or ("" if meant else f"the fields are {known}"),
     )  # fmt: skip
 
@@ -314,8 +315,8 @@ def _unknown(shape: Record, key: Scalar, path: str, out: Findings) -> None:
 def _misshaped(shape: Shape, node: Node, path: str, out: Findings) -> Found | None:
     stands = {Branch: "a map", Row: "a list"}.get(type(node), "")
     if isinstance(node, Scalar):
-        stands = f"`{node.shown}`" if node.text else "empty"
-    one = isinstance(shape, Many) and isinstance(node, Scalar) and node.text and node.shown != "(hidden)"
+        stands = f"`{shown(node)}`" if node.text else "empty"
+    one = isinstance(shape, Many) and isinstance(node, Scalar) and node.text and not is_hidden(node)
     out.add(
         "HG203", node.mark, f"{_called(path)} is {stands}, and should be {described(shape)}",
         suggestion=f"[{node.text}]" if one and isinstance(node, Scalar) else "",

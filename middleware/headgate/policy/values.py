@@ -18,7 +18,7 @@ from headgate.policy.literals import MICROSECONDS, Every, Window, Wrong, spelled
 from headgate.policy.shape import Found
 from headgate.quota.calendar import Calendar
 from headgate.quota.gcra import Rate
-from headgate.quota.match import Value
+from headgate.quota.owner import Value
 from headgate.quota.window import Max, Rolling, Total
 
 LEASE = 10 * MICROSECONDS["min"]

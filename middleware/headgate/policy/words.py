@@ -14,8 +14,8 @@ from functools import cache
 from ipaddress import ip_address, ip_network
 from zoneinfo import ZoneInfo, available_timezones
 
+from headgate.nearest import nearest
 from headgate.policy.literals import Wrong
-from headgate.policy.problem import nearest
 from headgate.quota.identify import Network
 
 AMBIGUOUS = re.compile(

@@ -57,6 +57,7 @@ class Holds(NamedTuple):
 
     `held` counts the live ones only. INVARIANT: held == sum(h.amount for h in by_rid.values() if not h.lapsed).
     `seen` is the instant of the last change: a clock that is far behind it was set back, and the leases with it.
+    `by_rid` may be a mapping that reads a hold only when it is asked for it: whoever goes through all pays for all.
     """
 
     held: int

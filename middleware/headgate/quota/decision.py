@@ -15,7 +15,7 @@ from headgate.quota.balance import Balance
 from headgate.quota.facts import Call, Principal
 from headgate.quota.holds import brought
 from headgate.quota.ledger import Demand, Never, NotYet, Refusal
-from headgate.quota.match import CANDIDATE, Limit
+from headgate.quota.match import CANDIDATE, Limit, Tariff
 
 
 class Action(StrEnum):
@@ -41,6 +41,8 @@ class Decision:
     | `shadowed` | refusals that limits in shadow would have given |
     | `now` | the ledger's instant, microseconds |
     | `degraded` | the store did not answer, and the policy let the request through (`open`, `local`) |
+    | `lease` | how long (microseconds) what it holds is kept without being heard of; 0: it holds nothing |
+    | `tariff` | what it was decided by |
     | `renewals` | how often its leases were renewed |
     """
 
@@ -53,6 +55,8 @@ class Decision:
     balances: tuple[Balance | None, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     shadowed: tuple[Refusal, ...] = ()
+    lease: int = 0
+    tariff: Tariff | None = None
     degraded: str = ""
     renewals: int = 0
 

@@ -17,7 +17,8 @@ from headgate.quota.calendar import Calendar
 from headgate.quota.facts import Call
 from headgate.quota.gcra import Rate
 from headgate.quota.ledger import Demand
-from headgate.quota.match import CANDIDATE, WHOLE, Limit, Line, Override, Tariff, Value, subject_of
+from headgate.quota.match import CANDIDATE, WHOLE, Limit, Line, Tariff, subject_of
+from headgate.quota.owner import Override, Value, owner_of, valued
 from headgate.quota.window import Max, Quota, Rolling
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,9 +70,8 @@ def explained(
     asked = {demand.place[1]: demand for demand in tariff.asked(call).demands}
     found = []
     for limit in limits:
-        override = next((o for o in overrides if o.holds_for(call.principal, limit.id, now)), None)
-        group = tariff.group if tariff.group is not None and "group" in limit.per else None
-        plans = group.plans if group is not None and group.plans else {call.principal.plan}
+        owner = owner_of(limit.per, call.principal, tariff.org, tariff.group)
+        value, _, exceptions = valued(limit.id, limit.values, overrides, owner, now)
         found.append(
             Explained(
                 limit,
@@ -79,10 +79,10 @@ def explained(
                 conditions=tuple((text, test(call)) for text, test in limit.conditions),
                 line=lines.get(limit.id),
                 candidate=lines.get(limit.id + CANDIDATE),
-                value=limit.value_for(plans, limit.values if override is None else override.value),
+                value=value,
                 demand=asked.get(limit.id),
                 subject=subject_of(limit.per, call.principal, tariff.group, call, tariff.scopes),
-                override=override,
+                override=exceptions[0] if exceptions else None,
             )
         )
     return tuple(found)
@@ -245,7 +245,7 @@ def instant(at: int, zone: str) -> str:
 
 
 def recounted(event: Mapping[str, Any], zone: str) -> list[str]:
-    """A decision as its event told it (`headgate.decision`, `headgate.denied`), in lines.
+    """A decision as its event told it (`headgate.decision`, `headgate.denied`, `headgate.shadowed`), in lines.
 
     What the event does not hold is left out; nothing is worked out anew.
     """

@@ -14,11 +14,14 @@ NOTHING: Mapping[str, str] = {}
 
 
 class Group(NamedTuple):
-    """Orgs that are judged to be one operator: a name, the orgs, and the plans they are on."""
+    """Orgs that are judged to be one operator; an org that is linked to nobody is a group of one.
+
+    A name, the orgs, the plans that they are on, and the billing anchor (microseconds) that its windows have."""
 
     id: str
     orgs: frozenset[str]
     plans: frozenset[str] = frozenset()
+    anchor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

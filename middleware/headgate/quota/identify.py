@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -127,21 +127,31 @@ def digest(pepper: bytes, purpose: bytes, *parts: bytes) -> bytes:
     >>> digest(b"pepper", b"key", b"ab") == hmac(b"pepper", b"\\0\\0\\0\\3key\\0\\0\\0\\2ab", "sha256")[:16]
     True
     """
-    inner, outer = _begun(pepper, purpose)
-    inner, outer = inner.copy(), outer.copy()
-    for part in parts:
-        inner.update(len(part).to_bytes(4, "big") + part)
-    outer.update(inner.digest())
-    return outer.digest()[:16]
+    return keyed(pepper, purpose)(*parts)
 
 
 @lru_cache(maxsize=64)
-def _begun(pepper: bytes, purpose: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
-    """The two hashes of HMAC with pepper and purpose taken in already: half of what a short message costs."""
+def keyed(pepper: bytes, purpose: bytes) -> Callable[..., bytes]:
+    """`digest` for one pepper and purpose, to be called with the parts alone.
+
+    Both hashes of HMAC have the pepper and the purpose taken in already: half of what a short message costs.
+
+    >>> keyed(b"pepper", b"key")(b"ab") == digest(b"pepper", b"key", b"ab")
+    True
+    """
     block = (pepper if len(pepper) <= BLOCK else hashlib.sha256(pepper).digest()).ljust(BLOCK, b"\0")
-    inner = hashlib.sha256(bytes([byte ^ 0x36 for byte in block]))
-    inner.update(len(purpose).to_bytes(4, "big") + purpose)
-    return inner, hashlib.sha256(bytes([byte ^ 0x5C for byte in block]))
+    begun = hashlib.sha256(bytes([byte ^ 0x36 for byte in block]))
+    begun.update(len(purpose).to_bytes(4, "big") + purpose)
+    inside, outside = begun.copy, hashlib.sha256(bytes([byte ^ 0x5C for byte in block])).copy
+
+    def made(*parts: bytes) -> bytes:
+        inner, outer = inside(), outside()
+        for part in parts:
+            inner.update(len(part).to_bytes(4, "big") + part)
+        outer.update(inner.digest())
+        return outer.digest()[:16]
+
+    return made
 
 
 def network_of(address: str) -> str | None:

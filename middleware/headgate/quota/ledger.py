@@ -134,7 +134,23 @@ class Merge(NamedTuple):
         return (self.into, *self.sources)
 
 
-Command = Reserve | Extend | Settle | Cancel | Merge | Look
+class Inherit(NamedTuple):
+    """Let `into` have used at least what `source` has: the larger of the two counts from now on.
+
+    Said when a group ends: each org goes on with what the group had used, for a share of its own cannot be told, and
+    a fresh window must not be had by leaving. What the source holds is settled there. Saying it again changes
+    nothing, and from the end of the source's window on there is nothing to inherit."""
+
+    into: Demand
+    source: Demand
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """Both places."""
+        return self.into, self.source
+
+
+Command = Reserve | Extend | Settle | Cancel | Merge | Inherit | Look
 
 
 class Receipt(NamedTuple):
@@ -250,6 +266,8 @@ def apply(balances: Balances, receipt: Receipt | None, command: Command, now: in
             return _cancel(balances, receipt, command, now)
         case Merge():
             return _merge(balances, command, now)
+        case Inherit():
+            return _inherit(balances, command, now)
         case Look(demands):
             return Change(Seen(now, _after(balances, {}, demands)), {})
 
@@ -262,8 +280,9 @@ def followed(command: Command, outcome: Outcome) -> Command | None:
     >>> followed(Settle(b"r1", (there,)), Settled(7, (None,), moved=(here,))) == Settle(b"r1", (here,))
     True
     """
-    if isinstance(outcome, Gone | Settled) and outcome.moved and isinstance(command, Extend | Settle | Cancel):
-        return command._replace(demands=outcome.moved)
+    moved = outcome.moved if type(outcome) is Settled or type(outcome) is Gone else ()
+    if moved and isinstance(command, Extend | Settle | Cancel):
+        return command._replace(demands=moved)
     return None
 
 
@@ -429,6 +448,18 @@ def _merge(balances: Balances, command: Merge, now: int) -> Change:
         written[place] = Balance(own.kind, 0, now, now, own.spec, (), summed(notes, now))
     if written:
         written[into] = verb.put(total, 0, summed(by_rid, now), now)
+    return Change(Settled(now, _after(balances, written, command.demands)), written)
+
+
+def _inherit(balances: Balances, command: Inherit, now: int) -> Change:
+    (into, verb, *_), (place, own, *_) = command
+    mine, holds = brought(balances.get(into), verb, now)
+    others, _ = brought(balances.get(place), own, now)
+    # By this verb's own measure, whatever the group's plan was.
+    theirs = verb.bring(own.put(others, 0, None, now), now)
+    written: dict[Place, Balance] = {}
+    if verb.spent(theirs) > verb.spent(mine):
+        written[into] = verb.put(theirs, 0, holds, now)
     return Change(Settled(now, _after(balances, written, command.demands)), written)
 
 

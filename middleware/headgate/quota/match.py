@@ -15,12 +15,10 @@ from typing import NamedTuple
 from headgate.quota.balance import FOREVER, Verb
 from headgate.quota.calendar import Calendar
 from headgate.quota.facts import Call, Group, Principal
-from headgate.quota.ledger import Demand, Merge, Place
+from headgate.quota.ledger import Demand, Inherit, Merge, Place
 from headgate.quota.meter import Meter
+from headgate.quota.owner import Override, Owner, Value, largest, owner_of, valued
 from headgate.quota.window import Max
-
-Value = Verb | Calendar | None
-"""A limit's value for one plan: a verb, a calendar quota still to be resolved, or None for `unlimited`."""
 
 Condition = Callable[[Call], bool]
 Digest = Callable[[tuple[str, ...]], bytes]
@@ -28,6 +26,13 @@ Digest = Callable[[tuple[str, ...]], bytes]
 
 CANDIDATE = "~candidate"
 """Ends the id under which a limit's candidate value keeps its own balance. Not a character of a limit's id."""
+
+LEASE = 600_000_000
+"""How long (microseconds) an amount is held for a request that is not heard of, where no `lease` says otherwise."""
+
+CHOICES = 256
+"""Choices of lines that are kept worked out for a principal, about 500 bytes each: with n conditions on what a caller
+writes into headers there are 2^n, and a caller may try them all."""
 
 WHOLE = 10_000
 """Shares (`rollout`, `slice`) are counted in hundredths of a percent."""
@@ -68,36 +73,6 @@ class Limit:
     deny_message: str = ""
     conditions: tuple[tuple[str, Condition], ...] = ()
 
-    def value_for(self, plans: Iterable[str], values: Mapping[str, Value]) -> Value:
-        """The largest of the plans' values: a group has its members' best one, once, and never their sum.
-
-        Raises KeyError for a plan without a value: no value is not the same as `unlimited`.
-        """
-        found = [values[plan if plan in values else ""] for plan in plans]
-        return max(found, key=_size)
-
-
-def _size(value: Value) -> int:
-    return value.capacity if value is not None else FOREVER
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """A dated exception: for one org or key, other values for some limits (None: unlimited), until an instant."""
-
-    subject: str
-    name: str
-    limits: frozenset[str]
-    value: Mapping[str, Value]
-    until: int
-    reason: str
-
-    def holds_for(self, principal: Principal, limit: str, now: int) -> bool:
-        """Whether this exception speaks of the principal and the limit now."""
-        if now >= self.until or limit not in self.limits:
-            return False
-        return self.name == (principal.key if self.subject == "key" else principal.org)
-
 
 class Line(NamedTuple):
     """One limit as it stands for one principal: the window resolved, and the place if no request is needed.
@@ -113,12 +88,12 @@ class Line(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What one request asks: the demands, the limits that ask them in the same order, and whether anything is left
-    to settle afterwards."""
+    """What one request asks: the demands, the limits that ask them in the same order, and how long (microseconds)
+    what is held is kept for a worker that is not heard of; 0 where nothing is held, so that nothing is to settle."""
 
     demands: tuple[Demand, ...]
     limits: tuple[Limit, ...]
-    settles: bool
+    lease: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +101,13 @@ class Tariff:
     """All lines that hold for one principal until `until` (microseconds): then a window ends or an exception.
 
     What a request asks is worked out once for each choice of lines that comes up, where it does not depend on the
-    request in any other way; `memo` keeps those, at most one for each of the 2^n choices that occur.
+    request in any other way; `memo` keeps those, at most `CHOICES`.
     """
 
     lines: tuple[Line, ...]
     until: int
     digest: Digest
+    org: Group
     group: Group | None = None
     scopes: Mapping[str, str] = field(default_factory=dict)
     memo: dict[int, Asked] = field(default_factory=dict)
@@ -157,13 +133,15 @@ class Tariff:
             return self._asked(choice, call)
         kept = self.memo.get(choice)
         if kept is None:
+            if len(self.memo) >= CHOICES:
+                self.memo.clear()
             kept = self.memo[choice] = self._asked(choice, call)
         return kept
 
     def _asked(self, choice: int, call: Call) -> Asked:
         chosen = [line for at, line in enumerate(self.lines) if choice >> at & 1]
         demands = tuple([line.fixed or self._demand(line, call) for line in chosen])
-        return Asked(demands, tuple([line.limit for line in chosen]), any(d.hold for d in demands))
+        return Asked(demands, tuple([line.limit for line in chosen]), lease_of(demands))
 
     def _demand(self, line: Line, call: Call) -> Demand:
         place = line.place
@@ -172,6 +150,15 @@ class Tariff:
             place = (self.digest(subject), line.name)
         meter = line.limit.meter
         return _demand(meter, place, line.verb, line.shadow, reserved(meter, call))
+
+
+def lease_of(demands: Iterable[Demand]) -> int:
+    """The shortest lease (microseconds) of what is held; 0 where nothing is.
+
+    >>> lease_of([Demand((b"s", "streams"), Max(2, lease=9), 1, hold=True), Demand((b"s", "life"), Max(2, 5), 1)])
+    9
+    """
+    return min([d.verb.lease if isinstance(d.verb, Max) else LEASE for d in demands if d.hold], default=0)
 
 
 def reserved(meter: Meter, call: Call) -> int:
@@ -250,36 +237,36 @@ def tariff(
     digest: Digest,
     scopes: Mapping[str, str],
     lot: int,
+    org: Group | None = None,
 ) -> Tariff:
     """Work out what the policy means for one principal at `now` (microseconds).
 
+    `org`: the principal's org as a group of one, with the plans of all its keys; by default it has this one's.
     `lot` (0 ≤ lot < `WHOLE`) is the org's place in a staged rollout: stable for the org, drawn by its digest.
     """
+    if org is None:
+        org = Group(principal.org, frozenset({principal.org}), frozenset({principal.plan}), principal.anchor)
     lines: list[Line] = []
     until = FOREVER
     for limit in limits:
         if not limit.meter.enforced:
             continue
-        plans = group.plans if group is not None and group.plans and "group" in limit.per else {principal.plan}
-        value = limit.value_for(plans, limit.values)
-        for override in overrides:
-            if override.holds_for(principal, limit.id, now):
-                value = limit.value_for(plans, override.value)
-                until = min(until, override.until)
-                break
+        owner = owner_of(limit.per, principal, org, group)
+        value, ends, _ = valued(limit.id, limit.values, overrides, owner, now)
+        until = min(until, ends)
         shadow = limit.shadow or lot >= limit.rollout
-        for name, at, shadowed in ((limit.id, value, shadow), *_candidate(limit, plans)):
-            verb, ends = _resolved(at, now, principal.anchor)
+        for name, at, shadowed in ((limit.id, value, shadow), *_candidate(limit, owner)):
+            verb, ends = _resolved(at, now, owner.anchor)
             until = min(until, ends)
             if verb is not None:
                 lines.append(_line(limit, name, verb, shadowed, principal, group, digest, scopes))
-    return Tariff(tuple(lines), until, digest, group, scopes)
+    return Tariff(tuple(lines), until, digest, org, group, scopes)
 
 
-def _candidate(limit: Limit, plans: Iterable[str]) -> tuple[tuple[str, Value, bool], ...]:
+def _candidate(limit: Limit, owner: Owner) -> tuple[tuple[str, Value, bool], ...]:
     if limit.candidate is None:
         return ()
-    return ((limit.id + CANDIDATE, limit.value_for(plans, limit.candidate), True),)
+    return ((limit.id + CANDIDATE, largest(limit.candidate, owner.plans), True),)
 
 
 def _resolved(value: Value, now: int, anchor: int | None) -> tuple[Verb | None, int]:
@@ -314,17 +301,24 @@ def _needs_request(scope: str, scopes: Mapping[str, str]) -> bool:
     return scope in REQUEST_SCOPES or not scopes.get(scope, scope).startswith("claim.")
 
 
-def predecessors(tariff: Tariff, digest: Digest) -> tuple[Merge, ...]:
-    """What has to be moved before a group's first request: what its orgs used on their own, limit by limit.
+def predecessors(tariff: Tariff, digest: Digest, left: Iterable[str] = ()) -> tuple[Merge | Inherit, ...]:
+    """What has to be said before the first request under a tariff, limit by limit, so that linking and unlinking give
+    nobody a fresh window.
 
-    So usage from before the link counts. Limits that count the group by something else besides (`[group, model]`)
-    have no places that could be known beforehand: there only what is used from the link on is shared.
+    A group takes over what its orgs have used on their own, or as a group that was named by another of them. From the
+    groups that the org has `left` (their names), whoever it belongs to now inherits. Limits that count the group by
+    something else besides (`[group, model]`) have no places that could be known beforehand: there only what is used
+    from then on is shared.
     """
-    if tariff.group is None:
-        return ()
-    merges = []
+    said: list[Merge | Inherit] = []
     for line in tariff.lines:
-        if line.place is not None and line.limit.per == ("group",):
-            sources = [(digest(("org", org)), line.name) for org in sorted(tariff.group.orgs)]
-            merges.append(Merge(Demand(line.place, line.verb, 0), tuple([Demand(s, line.verb, 0) for s in sources])))
-    return tuple(merges)
+        if line.place is None or line.limit.per != ("group",):
+            continue
+        into = Demand(line.place, line.verb, 0)
+        if tariff.group is not None:
+            others = sorted(tariff.group.orgs)
+            subjects = [("org", org) for org in others]
+            subjects += [("group", org) for org in others if org != tariff.group.id]
+            said.append(Merge(into, tuple([into.at((digest(subject), line.name)) for subject in subjects])))
+        said += [Inherit(into, into.at((digest(("group", name)), line.name))) for name in sorted(left)]
+    return tuple(said)

@@ -18,7 +18,9 @@ class Store(Protocol):
     Guaranteed by every store, and shown by the contract suite (`headgate.testing.stores.StoreContract`): each command
     is applied whole or not at all, to every worker that shares the store; the commands of one call are applied in
     their order; a repeated command answers alike; what was acknowledged survives the worker's death (not the
-    machine's); a caller that is cancelled disturbs nobody else's call.
+    machine's); a caller that is cancelled disturbs nobody else's call. An outcome tells the sum of what a balance
+    holds; each hold by itself (`Holds.by_rid`) is told where a lease has ended by then, and by a `Look`: a store need
+    not read thousands of them to tell that one more was added.
 
     `immediate`: `transact` never waits, so that no deadline need be kept for it. `deadline`: how long (seconds) a
     caller should wait for this store where the operator says nothing; 0 for one that is immediate.

@@ -16,18 +16,21 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from headgate.clock import MILLISECOND, SECOND
 from headgate.quota.balance import Balance, Verb
+from headgate.quota.decision import Reading, reading
 from headgate.quota.gcra import Rate
 from headgate.quota.ledger import (
     Cancel,
     Command,
     Demand,
     Extend,
+    Inherit,
     Look,
     Merge,
     Outcome,
     Place,
     Receipt,
     Reserve,
+    Seen,
     Settle,
     apply,
     followed,
@@ -128,9 +131,12 @@ class StoreMachine(RuleBasedStateMachine):
         """A new command; mostly about what was reserved lately."""
         now = self.clock.now
         earlier = [command for command in self.certain(self.said) if isinstance(command, Reserve)][-6:]
-        kind = data.draw(st.sampled_from(("reserve", "reserve", "extend", "settle", "settle", "cancel", "merge")))
+        kinds = ("reserve", "reserve", "extend", "settle", "settle", "cancel", "merge", "look")
+        kind = data.draw(st.sampled_from(kinds))
         if kind == "merge":
             return self.merge(data, now)
+        if kind == "look":
+            return Look(data.draw(demands(now)))
         if kind == "reserve" or not earlier:
             self.numbers += 1
             return Reserve(b"rid-%d" % self.numbers, data.draw(demands(now)), LEASE)
@@ -142,10 +148,12 @@ class StoreMachine(RuleBasedStateMachine):
         return Settle(of.rid, now_asked) if kind == "settle" else Cancel(of.rid, of.demands, LEASE)
 
     def merge(self, data: Any, now: int) -> Command:
-        """Two subjects' balances of one limit go into the third's."""
+        """Two subjects' balances of one limit go into the third's, or one is inherited by another."""
         limit = data.draw(st.sampled_from(LIMITS), label="merged")
         into, *sources = data.draw(st.permutations(SUBJECTS), label="into, sources")
         verb = verb_of(limit, 0, now)
+        if data.draw(st.booleans(), label="inherits"):
+            return Inherit(Demand((into, limit), verb, 0), Demand((sources[0], limit), verb, 0))
         return Merge(Demand((into, limit), verb, 0), tuple(Demand((s, limit), verb, 0) for s in sources))
 
     def transact(self, commands: list[Command]) -> None:
@@ -157,6 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
             expected = self.specified(command, outcome.now)
             self.latest = max(self.latest, outcome.now)
             assert same(outcome, outcome.now) == same(expected, outcome.now), f"{command}\n{outcome}\n{expected}"
+            assert readings(command, outcome) == readings(command, expected), f"{command}\n{outcome}\n{expected}"
             again = followed(command, outcome)
             onward += [] if again is None else [again]
         self.said += [*commands, *onward]
@@ -183,8 +192,16 @@ class StoreMachine(RuleBasedStateMachine):
 def same(outcome: Answered, now: int) -> Answered:
     """An outcome to compare: a balance that is as good as untouched may have been forgotten.
 
-    With it went since when a `total` was counted, which decides nothing."""
+    With it went since when a `total` was counted, which decides nothing. Each hold is told by a `Seen` alone."""
     balances = getattr(outcome, "balances", ())
     kept = [None if b is None or (b.until <= now and b.holds is None) else b for b in balances]
     kept = [b._replace(since=0) if b is not None and b.kind == "total" else b for b in kept]
+    if not isinstance(outcome, Seen):
+        kept = [b._replace(holds=b.holds._replace(by_rid={})) if b is not None and b.holds else b for b in kept]
     return outcome._replace(balances=tuple(kept)) if balances else outcome  # type: ignore[call-arg, return-value]
+
+
+def readings(command: Command, outcome: Outcome) -> list[Reading]:
+    """What a reader makes of the balances that hold something, with the leases that have ended charged."""
+    pairs = zip(command.demands, getattr(outcome, "balances", ()), strict=False)
+    return [reading(demand, b, outcome.now) for demand, b in pairs if b is not None and b.holds is not None]

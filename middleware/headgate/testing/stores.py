@@ -229,6 +229,26 @@ class StoreContract:
             await answer(store, Settle(b"1", (tokens.of(12),)))
         assert (await used(store, tokens), await held(store, tokens)) == (12, 30)
 
+    @told
+    async def test_many_open_holds_of_one_balance_are_kept_apart(self, store: Store, clock: ManualClock) -> None:
+        tokens = on("life", Total(10_000), 7, hold=True)
+        rids = [b"%d" % n for n in range(200)]
+        for at in range(0, 200, 40):
+            await store.transact([Reserve(rid, (tokens,), LEASE) for rid in rids[at : at + 40]])
+        assert await held(store, tokens) == 200 * 7
+        await store.transact([Settle(rid, (tokens.of(2),)) for rid in rids[::2]])
+        await store.transact([Cancel(rid, (tokens,), LEASE) for rid in rids[1::4]])
+        more = Extend(rids[3], (tokens.of(5),), LEASE + 1, step=1)
+        assert isinstance(await answer(store, more), Granted)
+        balance = await standing(store, tokens)
+        assert balance is not None
+        assert balance.holds is not None
+        assert set(balance.holds.by_rid) == set(rids[3::4]), "a look tells each of them"
+        assert (balance.used, balance.holds.held) == (200, 50 * 7 + 5)
+        clock.advance(microseconds=LEASE)
+        assert isinstance(await ask(store, b"next", tokens), Granted)
+        assert (await used(store, tokens), await held(store, tokens)) == (200 + 49 * 7, 12 + 7)
+
     # Windows.
 
     @told

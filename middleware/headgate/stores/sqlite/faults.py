@@ -92,11 +92,11 @@ def of_another(path: str) -> StoreError:
     return StoreError(f"{path}: it holds another program's tables; name a file of headgate's own", transient=False)
 
 
-def of_a_newer(path: str, version: int, known: int) -> StoreError:
-    """The file was written by a headgate that this one does not know."""
+def of_another_format(path: str, version: int, known: int) -> StoreError:
+    """The file was written by a headgate that lays its tables out in another way."""
+    who, what = ("a newer", "upgrade, or name another") if version > known else ("an older", "move it away")
     return StoreError(
-        f"{path}: a newer headgate wrote it (format {version}; this one knows {known}): upgrade, or name another",
-        transient=False,
+        f"{path}: {who} headgate wrote it (format {version}; this one knows {known}): {what}", transient=False
     )
 
 
@@ -113,3 +113,16 @@ def no_answer(path: str, waited: float) -> StoreError:
         f"{path}: no answer within {waited:g} s; another process holds {path}-turn, or the disk stands still",
         transient=True,
     )
+
+
+def hangs(path: str) -> StoreError:
+    """Others have waited in vain and the file has not come back: one more would only wait as well."""
+    return StoreError(
+        f"{path}: it does not answer at present; another process holds {path}-turn, or the disk stands still",
+        transient=True,
+    )
+
+
+def no_thread(path: str, why: str) -> StoreError:
+    """The thread that works on the file could not be started; the next call tries again."""
+    return StoreError(f"{path}: no thread can be started for it ({why}); raise the limit of threads", transient=True)

@@ -4,7 +4,8 @@ Law: a call is applied whole or not at all. What is wrong with one call (a value
 is no integer) fails that call and no other; what is wrong with the file fails the transaction, and then nothing of it
 is applied. After a fault the file is looked at afresh, so that the next transaction works when the cause is gone.
 
-A call here is (commands, now). This module knows one thread and one process: see `store` for the others.
+Whether anybody still waits for a call is asked when the file is in hand, and not before: until then much time may
+have passed, and a caller may have given up. This module knows one thread and one process: see `store` for the others.
 """
 
 from __future__ import annotations
@@ -12,34 +13,37 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from headgate.clock import Clock
 from headgate.errors import StoreError
-from headgate.quota.balance import SAFE, Balance
-from headgate.quota.ledger import Command, Look, Outcome, Place, Receipt, apply
+from headgate.quota.balance import CLOCK_SKEW, SAFE, Balance
+from headgate.quota.ledger import Cancel, Command, Extend, Look, Outcome, Place, Receipt, Settle, apply
 from headgate.stores.sqlite import faults
 from headgate.stores.sqlite.mark import Mark
 from headgate.stores.sqlite.rows import (
     READ_BALANCE,
     READ_RECEIPT,
+    REMOVE_HOLD,
     TABLES,
     WRITE_BALANCE,
+    WRITE_HOLD,
     WRITE_RECEIPT,
+    StoredHolds,
     balance_of,
+    difference,
+    hold_row_of,
     receipt_of,
     row_of,
 )
 from headgate.stores.sqlite.sweep import Sweep
 from headgate.stores.sqlite.turn import Turn
 
-Call = tuple[Sequence[Command], int | None]
-"""Commands to apply in order, and the instant that replaces the clock's, if any."""
-
-FORMAT = 1
-"""The `user_version` of the tables; a file with a higher one is left alone."""
+FORMAT = 2
+"""The `user_version` of the tables; a file with another one is left alone. Format 1 was never released."""
 
 OURS = 0x48474C31
 """The `application_id` that says whose file it is: `HGL1`."""
@@ -56,6 +60,23 @@ LOG_ROOM = 16 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back after a burst."""
 
 
+class Call(NamedTuple):
+    """Commands to apply in order; the instant that replaces the clock's, if any; whether nobody waits any more."""
+
+    commands: Sequence[Command]
+    now: int | None = None
+    given_up: Callable[[], bool] = lambda: False
+
+
+def owed(commands: Sequence[Command]) -> tuple[Command, ...]:
+    """Those of the commands that are applied also when nobody waits for them.
+
+    A settlement or a cancellation is somebody's refund, a renewal keeps what somebody uses. A reservation that nobody
+    waits for would be charged for nothing, and is cancelled behind it.
+    """
+    return tuple([command for command in commands if isinstance(command, Settle | Cancel | Extend)])
+
+
 class LedgerFile:
     """One connection to the file, for the thread that made it.
 
@@ -65,7 +86,7 @@ class LedgerFile:
     >>> with tempfile.TemporaryDirectory() as there:
     ...     file = LedgerFile(f"{there}/ledger.db", clock=lambda: 7)
     ...     ask = [Reserve(bytes([n]), (Demand((b"acme", "life"), Total(1), 1),), 60_000_000) for n in range(2)]
-    ...     [answer] = file.run([(ask, None)])
+    ...     [answer] = file.run([Call(ask)])
     ...     file.close()
     >>> [type(outcome).__name__ for outcome in answer]
     ['Granted', 'Refused']
@@ -83,9 +104,10 @@ class LedgerFile:
     def run(self, calls: Sequence[Call]) -> list[list[Outcome] | Exception]:
         """Apply the calls in one transaction: for each its outcomes, or why it alone failed.
 
-        Raises StoreError when the file fails; then nothing is applied.
+        Of a call that was given up, only what is `owed` is applied, and answered. Raises StoreError when the file
+        fails; then nothing is applied.
         """
-        only_looks = all(type(command) is Look for commands, _ in calls for command in commands)
+        only_looks = all(type(command) is Look for call in calls for command in call.commands)
         # Looks need no write lock, and no turn: they work on a file that is full or written by another worker.
         with nullcontext() if only_looks and self.connection is not None else self._turn:
             try:
@@ -118,8 +140,10 @@ class LedgerFile:
         page = _Page(connection)
         mark, clock = kept, self._clock()
         answers: list[list[Outcome] | Exception] = []
-        for commands, now in calls:
+        for commands, now, given_up in calls:
             try:
+                if given_up():
+                    commands = owed(commands)
                 mark = self._mark.present(mark, _instant(clock if now is None else now))
                 answers.append(page.applied(commands, mark))
             except Exception as error:
@@ -132,6 +156,7 @@ class LedgerFile:
             if self._mark.moves(kept, mark, changed=changes > 0):
                 connection.execute("UPDATE mark SET instant = ?", (mark,))
             self._sweep.after(connection, changes, mark)
+        page.end()
         return answers
 
     def _opened(self) -> sqlite3.Connection:
@@ -165,8 +190,8 @@ class LedgerFile:
         connection.execute("COMMIT")
         if owner != OURS and (owner or version or filled):
             raise faults.of_another(self._path)
-        if version > FORMAT:
-            raise faults.of_a_newer(self._path, version, FORMAT)
+        if version not in (0, FORMAT):
+            raise faults.of_another_format(self._path, version, FORMAT)
         if version and Path(self._path).stat().st_size <= CHECKED:
             [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
@@ -218,6 +243,7 @@ class _Page:
         self._write = connection.executemany
         self._looked: set[Place] = set()
         self._balances: dict[Place, Balance] = {}
+        self._holds: dict[Place, StoredHolds] = {}
         self._receipts: dict[bytes, Receipt] = {}
         self._changed: set[Place] = set()
         self._signed: set[bytes] = set()
@@ -242,6 +268,7 @@ class _Page:
             changed.update(written)
             if receipt is not None and rid is not None:
                 receipts[rid] = receipt
+            self._complete(command, outcome, now)
             outcomes.append(outcome)
         self._balances.update(changed)
         self._changed.update(changed)
@@ -253,16 +280,48 @@ class _Page:
         """Writes what changed; how many rows that was."""
         if self._changed:
             self._write(WRITE_BALANCE, [(*place, *row_of(self._balances[place])) for place in self._changed])
+        held = self._write_holds()
         if self._signed:
             kept = [(rid, self._receipts[rid]) for rid in self._signed]
             self._write(WRITE_RECEIPT, [(rid, int(r.granted), r.at, r.until) for rid, r in kept])
-        return len(self._changed) + len(self._signed)
+        return len(self._changed) + held + len(self._signed)
+
+    def end(self) -> None:
+        """The transaction is over: what an outcome tells is all that can be read of it."""
+        for holds in self._holds.values():
+            holds.end()
+
+    def _complete(self, command: Command, outcome: Outcome, now: int) -> None:
+        """Reads every hold where somebody looks, or where a reader of the outcome has to go through the leases."""
+        for demand, balance in zip(command.demands, getattr(outcome, "balances", ()), strict=False):
+            holds = balance.holds if balance is not None else None
+            if holds is not None and (type(command) is Look or holds.due <= now or holds.seen > now + CLOCK_SKEW):
+                stored = self._holds.get(demand.place)
+                if stored is not None:
+                    stored.all()
+
+    def _write_holds(self) -> int:
+        written, removed = [], []
+        for place in self._changed:
+            for rid, hold in difference(self._holds.get(place), self._balances[place].holds).items():
+                if hold is None:
+                    removed.append((*place, rid))
+                else:
+                    written.append(hold_row_of(place, rid, hold))
+        if removed:
+            self._write(REMOVE_HOLD, removed)
+        if written:
+            self._write(WRITE_HOLD, written)
+        return len(removed) + len(written)
 
     def _balance(self, place: Place) -> Balance | None:
         if place not in self._looked:
             row = self._read(READ_BALANCE, place).fetchone()
             if row is not None:
-                self._balances[place] = balance_of(row, place[1])
+                balance, holds = balance_of(row, place, self._read)
+                self._balances[place] = balance
+                if holds is not None:
+                    self._holds[place] = holds
             self._looked.add(place)
         return self._balances.get(place)
 

@@ -50,7 +50,8 @@ class Sweep:
             (*self._place, rows),
         ).fetchall()
         idle = [(subject, limit) for subject, limit, until, due, free in found if _idle(until, due, free, now)]
-        connection.executemany("DELETE FROM balances WHERE subject = ? AND limit_id = ?", idle)
+        for table in ("balances", "holds"):
+            connection.executemany(f"DELETE FROM {table} WHERE subject = ? AND limit_id = ?", idle)
         self._place = found[-1][:2] if len(found) == rows else (b"", "")
 
     def _receipts(self, connection: sqlite3.Connection, rows: int, now: int) -> None:
