@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from headgate.errors import StoreError
-from headgate.quota.ledger import Command, Demand, Granted, Look, Outcome, Refused, Reserve
+from headgate.quota.ledger import Command, Demand, Granted, Look, Outcome, Refused, Reserve, Settle
 from headgate.quota.window import Rolling, Total
 from headgate.stores import SqliteStore
 from headgate.stores.sqlite import file as ledger_file
@@ -367,6 +367,25 @@ def test_a_balance_that_headgate_did_not_write_fails_whoever_names_it_and_nobody
     assert isinstance(broken, StoreError)
     assert not broken.transient
     assert "a balance of the limit `life` cannot be read" in str(broken)
+
+
+def test_holds_whose_number_is_wrong_fail_whoever_settles_the_last_one_and_nobody_else(filled: str) -> None:
+    held = Demand((b"acme", "held"), Total(9), 3, hold=True)
+    said(filled, reserve(b"one", held), reserve(b"other", held))
+    with closing(sqlite3.connect(filled, isolation_level=None)) as stranger:
+        stranger.execute("UPDATE balances SET holds = 1 WHERE limit_id = 'held'")
+
+    async def story() -> list[Any]:
+        store = SqliteStore(filled)
+        calls = [store.transact((command,)) for command in (Settle(b"one", (held,)), reserve(b"beside"))]
+        answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+        await store.close()
+        return answers
+
+    broken, beside = asyncio.run(story())
+    assert isinstance(broken, StoreError)
+    assert "its holds do not add up" in str(broken)
+    assert isinstance(beside[0], Granted)
 
 
 def test_a_receipt_or_a_mark_that_headgate_did_not_write_is_told(filled: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -269,6 +269,7 @@ class _Page:
             if receipt is not None and rid is not None:
                 receipts[rid] = receipt
             self._complete(command, outcome, now)
+            self._emptied(written)
             outcomes.append(outcome)
         self._balances.update(changed)
         self._changed.update(changed)
@@ -299,6 +300,12 @@ class _Page:
                 stored = self._holds.get(demand.place)
                 if stored is not None:
                     stored.all()
+
+    def _emptied(self, written: Mapping[Place, Balance]) -> None:
+        """Reads the rest where the last hold has gone: what is wrong with it must fail this call, not the writing."""
+        for place, balance in written.items():
+            if balance.holds is None and place in self._holds:
+                self._holds[place].all()
 
     def _write_holds(self) -> int:
         written, removed = [], []

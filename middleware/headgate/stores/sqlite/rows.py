@@ -34,8 +34,9 @@ CREATE TABLE receipts (
 CREATE TABLE mark (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), instant INTEGER NOT NULL);
 INSERT INTO mark VALUES (1, 0);
 """
-"""One row a place. Six point reads and six upserts in one transaction cost 50 microseconds; `INSERT OR REPLACE` took
-twice as long, a JSON value for the whole balance a fifth longer."""
+"""One row a place, and one a hold. Six point reads and six upserts in one transaction cost 50 microseconds; `INSERT
+OR REPLACE` took twice as long, a JSON value for the whole balance a fifth longer. With all holds as JSON in their
+balance's row a command took 20 milliseconds where 4,000 were open; in rows of their own 0.15, as where ten are."""
 
 READ_BALANCE = (
     "SELECT kind, used, since, until, spec, parts, held, due, seen, holds FROM balances"
@@ -104,10 +105,11 @@ class StoredHolds(Mapping[bytes, Hold]):
         """All of them, not to be changed."""
         if self._all is None:
             limit = self._place[1]
-            self._all = {row[0]: _hold(row, limit) for row in self._execute(READ_HOLDS, self._place)}
-            held = sum([hold.amount for hold in self._all.values() if not hold.lapsed])
-            if (len(self._all), held) != (self._many, self._held):
+            found = {row[0]: _hold(row, limit) for row in self._execute(READ_HOLDS, self._place)}
+            held = sum([hold.amount for hold in found.values() if not hold.lapsed])
+            if (len(found), held) != (self._many, self._held):
                 raise _unreadable(limit, "its holds do not add up")
+            self._all = found
         return self._all
 
     def end(self) -> None:
@@ -177,7 +179,7 @@ def difference(stored: StoredHolds | None, holds: Holds | None) -> Mapping[bytes
         return wanted.changes
     if wanted is stored:
         return {}
-    # The ledger has gone through all of them.
+    # The ledger has gone through all of them, or the last one has gone.
     before = stored.all() if stored is not None else {}
     removed: dict[bytes, Hold | None] = {rid: None for rid in before if rid not in wanted}
     return removed | {rid: hold for rid, hold in wanted.items() if before.get(rid) != hold}
