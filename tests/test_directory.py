@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from headgate.directory import Callback, KeysFile, Nobody, issue, open_directory
+from headgate.directory.callback import GUESSES
 from headgate.directory.table import parse
 from headgate.errors import DirectoryUnavailable, IdentityError
 from headgate.quota.facts import Principal
@@ -329,6 +330,70 @@ def test_guessed_keys_push_no_customer_out_and_fill_no_memory(monkeypatch: pytes
         assert len(directory._known) == len(directory._by_key) == 2
 
     asyncio.run(story())
+
+
+def test_a_function_that_fails_for_a_while_shuts_out_nobody_who_was_known() -> None:
+    asked = Asked({"key": "k_1", "org": "acme"})
+    directory = asked.directory()
+
+    async def story() -> None:
+        first = await directory.find(SECRET.encode())
+        asked.now, asked.answer = 5.0, OSError("the database is away")
+        assert await directory.find(SECRET.encode()) is first
+        with pytest.raises(DirectoryUnavailable):
+            await directory.find(b"somebody-elses")
+        asked.now = 65.0
+        with pytest.raises(DirectoryUnavailable):
+            await directory.find(SECRET.encode())
+        asked.answer = None
+        assert await directory.find(SECRET.encode()) is None
+
+    asyncio.run(story())
+
+
+def test_a_flood_of_guesses_keeps_no_customer_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate.directory.callback.SOON", 0.0)
+    go, mine = threading.Event(), {"key": "k_1", "org": "acme"}
+    asked: list[str] = []
+
+    def lookup(secret: str) -> dict[str, str] | None:
+        asked.append(secret)
+        if secret.startswith("guess"):
+            assert go.wait(30)
+            return None
+        return mine
+
+    now = [0.0]
+    directory = Callback(lookup, [PEPPER], clock=lambda: now[0])
+
+    async def story() -> None:
+        first = await directory.find(SECRET.encode())
+        flood = [asyncio.create_task(directory.find(b"guess%d" % number)) for number in range(GUESSES + 10)]
+        await asyncio.sleep(0)
+        over = [task for task in flood if task.done() and isinstance(task.exception(), DirectoryUnavailable)]
+        assert len(over) == 10
+        now[0] = 5.0
+        assert await directory.find(SECRET.encode()) is first
+        now[0] = 70.0
+        async with asyncio.timeout(30):
+            assert await directory.find(SECRET.encode()) is first, "asked anew, though all guesses hang"
+        go.set()
+        assert set(await asyncio.gather(*[task for task in flood if task not in over])) == {None}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("fault", [asyncio.CancelledError(), StopIteration()], ids=["cancelled", "stopped"])
+def test_what_a_function_must_not_raise_is_a_failure_like_any_other(fault: BaseException) -> None:
+    def lookup(secret: str) -> None:
+        raise fault
+
+    async def waits(secret: str) -> None:
+        raise fault
+
+    for function in (lookup, waits):
+        with pytest.raises(DirectoryUnavailable):
+            asyncio.run(Callback(function, [PEPPER]).find(SECRET.encode()))
 
 
 def test_many_who_bring_one_secret_at_once_ask_once() -> None:

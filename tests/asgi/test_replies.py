@@ -156,7 +156,12 @@ def test_the_fields_are_what_the_draft_says(stage):
     }
     assert all(isinstance(key, bytes) and len(key) == 9 for key in keys.values())
     assert keys["week"] == keys["life"] != keys["rpm"] == keys["slots"]
-    assert current == {"slots": {"r": 7, "pk": keys["slots"]}}
+    assert current == {"rpm": {"r": 60, "t": 1, "pk": keys["rpm"]}}
+
+
+def test_a_place_that_the_request_itself_takes_is_not_told_as_gone(stage):
+    served = stage.ask(stage.app(Limit("slots", BUILT_IN_METERS["streams"], ("key",), {"": Max(1, 60_000_000)})))
+    assert "slots" in served.headers["ratelimit-policy"] and "ratelimit" not in served.headers
 
 
 def test_the_scarcest_limit_is_told_and_when_it_is_whole_again(stage, limits):

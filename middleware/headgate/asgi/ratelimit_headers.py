@@ -66,6 +66,7 @@ class Line(NamedTuple):
     demands: tuple[Demand, ...]
     policy: Field
     items: tuple[tuple[int, Item], ...]
+    windowed: tuple[tuple[int, Item], ...]
 
 
 class RateLimitHeaders:
@@ -84,7 +85,8 @@ class RateLimitHeaders:
     def fields(self, decision: Decision, wait: int = 0) -> list[Field]:
         """The fields for a decision; none where no enforced limit was asked, or where the store was not heard.
 
-        Of an allowed request the scarcest limit is told; of a refused one all that refused, each with `wait`
+        Of an allowed request the scarcest limit is told, places at a time apart: the one that it takes itself is free
+        again when the client reads that. Of a refused one all that refused, each with `wait`
         seconds, the same as `Retry-After` says.
         """
         demands = decision.demands
@@ -93,12 +95,12 @@ class RateLimitHeaders:
         line = self._lines.get(id(demands))
         if line is None or line[0] is not demands:
             line = self._written(decision)
-        _, policy, items = line
+        _, policy, items, windowed = line
         if not items:
             return []
         if decision.refusals:
             return [policy, (CURRENT, _refused(decision, items, wait))]
-        return [policy, (CURRENT, _scarcest(decision, items))]
+        return [policy, (CURRENT, _scarcest(decision, windowed))] if windowed else [policy]
 
     def _written(self, decision: Decision) -> Line:
         pairs = enumerate(zip(decision.demands, decision.limits, strict=True))
@@ -106,7 +108,8 @@ class RateLimitHeaders:
         if len(self._lines) >= KEPT_LINES:
             self._lines.clear()
         # The demands are kept with it: an id is free for another tuple only once they are dropped.
-        line = Line(decision.demands, (POLICY, b", ".join([item.policy for _, item in items])), items)
+        windowed = tuple([(at, item) for at, item in items if not isinstance(item.verb, Max)])
+        line = Line(decision.demands, (POLICY, b", ".join([item.policy for _, item in items])), items, windowed)
         self._lines[id(decision.demands)] = line
         return line
 

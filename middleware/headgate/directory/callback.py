@@ -17,6 +17,7 @@ import inspect
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,20 @@ FRESH = 5.0
 
 PATIENCE = 5.0
 """Seconds that the function is waited for. A request that waits longer has been given up by its client."""
+
+STALE = 60.0
+"""Seconds after which an answer is no longer given while a newer one is waited for in vain: a database that is away
+for a moment shuts nobody out."""
+
+SOON = 0.5
+"""Seconds that the newer answer is waited for where there is one to give meanwhile."""
+
+THREADS = 4
+"""Threads for a function that is not async: as many again for those who were never known, so that whoever guesses
+keys keeps no customer waiting. Ours alone, for the app has uses of its own for the loop's."""
+
+GUESSES = 64
+"""Lookups at a time of secrets that were never known; more are told at once that nobody can be asked."""
 
 KNOWN_MOST = 50_000
 """Principals that are remembered, about 1 kB each."""
@@ -74,6 +89,8 @@ class Callback:
         self._orgs: dict[str, Group] = {}
         self.version = 0
         self._flights: dict[bytes, asyncio.Task[Principal | None]] = {}
+        self._guesses = 0
+        self._pools: dict[bool, ThreadPoolExecutor] = {}
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -108,21 +125,34 @@ class Callback:
             return kept[0]
         if now < self._unknown.get(mark, float("-inf")):
             return None
-        flight = self._flights.get(mark)
-        if flight is None:
-            flight = asyncio.get_running_loop().create_task(self._asked(mark, secret.decode("ascii")))
-            self._flights[mark] = flight
-            flight.add_done_callback(lambda done: self._landed(mark, done))
-        # Shielded: the client that came first may go away while others wait for the same answer.
-        return await asyncio.shield(flight)
+        flight = self._flights.get(mark) or self._flown(mark, secret.decode("ascii"), guess=kept is None)
+        if kept is None or now >= kept[1] + STALE:
+            # Shielded: the client that came first may go away while others wait for the same answer.
+            return await asyncio.shield(flight)
+        if not (await asyncio.wait({flight}, timeout=SOON))[0]:
+            return kept[0]
+        try:
+            return flight.result()
+        except DirectoryUnavailable:
+            return kept[0]
 
-    def _landed(self, mark: bytes, flight: asyncio.Task[Principal | None]) -> None:
+    def _flown(self, mark: bytes, secret: str, *, guess: bool) -> asyncio.Task[Principal | None]:
+        if guess and self._guesses >= GUESSES:
+            raise DirectoryUnavailable(f"{self.name} is asked for {GUESSES} unknown keys already")
+        flight = asyncio.get_running_loop().create_task(self._asked(mark, secret, guess))
+        self._flights[mark] = flight
+        self._guesses += guess
+        flight.add_done_callback(lambda done: self._landed(mark, done, guess))
+        return flight
+
+    def _landed(self, mark: bytes, flight: asyncio.Task[Principal | None], guess: bool) -> None:
         self._flights.pop(mark, None)
+        self._guesses -= guess
         if not flight.cancelled():
             flight.exception()  # seen: who waited has it, and where nobody did there is nobody to tell
 
-    async def _asked(self, mark: bytes, secret: str) -> Principal | None:
-        answer = await self._answer(secret)
+    async def _asked(self, mark: bytes, secret: str, guess: bool) -> Principal | None:
+        answer = await self._answer(secret, guess)
         principal = None if answer is None else self._same(checked(answer, secret, self.name))
         until = self._clock() + FRESH
         if principal is None:
@@ -133,17 +163,33 @@ class Callback:
             _kept(self._known, mark, (principal, until), KNOWN_MOST)
         return principal
 
-    async def _answer(self, secret: str) -> Answer:
+    async def _answer(self, secret: str, guess: bool) -> Answer:
         try:
             async with asyncio.timeout(PATIENCE) as patience:
-                answer = await asyncio.to_thread(self._function, secret) if self._waits else self._function(secret)
+                answer = await self._in_thread(secret, guess) if self._waits else self._function(secret)
                 return await answer if inspect.isawaitable(answer) else answer
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            why = "was cancelled from within"  # not by us: something that it waited for was
         except Exception as fault:
             late = patience.expired()
             why = f"did not answer within {PATIENCE:g} s" if late else f"raised {type(fault).__name__}{_where(fault)}"
         # Its own message and its frames may hold the secret: they go no further than this line.
         events.error("headgate.directory.failed", directory=self.name, reason=why)
         raise DirectoryUnavailable(f"{self.name} {why}") from None
+
+    async def _in_thread(self, secret: str, guess: bool) -> Answer | Awaitable[Answer]:
+        if guess not in self._pools:
+            self._pools[guess] = ThreadPoolExecutor(THREADS, thread_name_prefix="headgate-directory")
+        return await asyncio.get_running_loop().run_in_executor(self._pools[guess], self._called, secret)
+
+    def _called(self, secret: str) -> Answer | Awaitable[Answer]:
+        try:
+            return self._function(secret)
+        except StopIteration as fault:  # no future takes it, and its waiter would wait for ever
+            raise RuntimeError("the function raised StopIteration") from fault
 
     def _same(self, principal: Principal) -> Principal:
         """The object that was answered for the key before, if it says the same."""
