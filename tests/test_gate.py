@@ -184,6 +184,27 @@ def test_each_share_of_a_limit_is_told_once(
     assert told == [("day", 50, 5), ("rows", 80, 81), ("day", 100, 10)]
 
 
+def test_a_share_is_told_once_though_a_settlement_is_repeated_or_comes_late(
+    gate_of: Callable[[str], Gate], heard: Callable[[str], list[dict[str, Any]]], clock: ManualClock
+) -> None:
+    async def story() -> None:
+        gate = gate_of(
+            "meters: {rows: {from: app, reserve: 10}}\n"
+            "limits: {day: {meter: rows, per: org, quota: 100/day, alert: [80%]}}\n"
+        )
+        for amount in (60, 9):
+            await gate.settle(await gate.admit(Call(ACME)), {"rows": amount})
+        late = await gate.admit(Call(ACME))
+        clock.advance(601)  # its lease ends: 79 are used
+        await gate.settle(await gate.admit(Call(ACME)), {"rows": 4})
+        for _ in range(3):
+            await gate.settle(late, {"rows": 10})
+        await gate.close()
+
+    run(story())
+    assert [(line["percent"], line["used"]) for line in heard("headgate.alert")] == [(80, 83)]
+
+
 def test_orgs_that_become_one_customer_bring_what_they_have_used(
     gate_of: Callable[[str], Gate], policy_of: Callable[[str], Policy]
 ) -> None:

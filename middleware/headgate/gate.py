@@ -377,6 +377,5 @@ class Gate:
 def _charges(limits: tuple[Limit, ...], command: Settle, outcome: Outcome) -> list[Charge]:
     assert isinstance(outcome, Settled), "a settlement is settled"
     by_id = {limit.id: limit for limit in limits}
-    moved = {demand.place[1] for demand in outcome.moved}
-    pairs = zip(command.demands, outcome.balances, strict=True)
-    return [(by_id[d.place[1]], d, b) for d, b in pairs if d.place[1] in by_id and d.place[1] not in moved]
+    told = zip(command.demands, outcome.balances, outcome.added, strict=True)
+    return [(by_id[d.place[1]], d.of(added), b) for d, b, added in told if added and d.place[1] in by_id]

@@ -197,7 +197,7 @@ def test_more_than_was_held_becomes_debt_that_the_next_request_meets(verb: Verb)
 
 def test_settling_what_was_never_reserved_does_nothing() -> None:
     ledger = Ledger()
-    assert ledger(settle(b"r", Demand(LIFE, Total(9), 3))) == Settled(NOW, (None,))
+    assert ledger(settle(b"r", Demand(LIFE, Total(9), 3))) == Settled(NOW, (None,), added=(0,))
     assert ledger.balances == {}
 
 

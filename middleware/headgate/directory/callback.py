@@ -226,7 +226,7 @@ def imported(name: str) -> Asked:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as fault:
         raise IdentityError(f"directory python:{name}: there is no module `{fault.name}` to import") from None
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         why = f"{type(fault).__name__}{_where(fault)}"
         raise IdentityError(f"directory python:{name}: importing `{module}` raised {why}") from fault
     for part in attribute.split("."):

@@ -144,7 +144,10 @@ def imported(reference: str, *, waits: bool = False) -> Callable[..., Any]:
     module, _, names = reference.partition(":")
     try:
         found: Any = importlib.import_module(module)
-    except Exception as fault:
+    except (
+        Exception,
+        SystemExit,
+    ) as fault:  # a module that ends the program when it is imported must not end a service
         raise Wrong(f"`{module}` cannot be imported: {type(fault).__name__}: {fault}") from None
     for name in names.split("."):
         if not hasattr(found, name):

@@ -209,11 +209,13 @@ class Gone(NamedTuple):
 
 class Settled(NamedTuple):
     """Done, or done before: `balances` stand in the demands' order. `moved`: demands whose holds a merge has moved,
-    each at its new place; there it is still to be done."""
+    each at its new place; there it is still to be done. `added`: of a settlement, what it has charged by itself, in
+    the demands' order: nothing if it was done before, and after a lapse only what goes beyond."""
 
     now: int
     balances: tuple[Balance | None, ...]
     moved: tuple[Demand, ...] = ()
+    added: tuple[int, ...] = ()
 
 
 class Seen(NamedTuple):
@@ -386,7 +388,8 @@ def _settle(balances: Balances, command: Settle, now: int) -> Change:
     rid, demands = command
     written: dict[Place, Balance] = {}
     moved: list[Demand] = []
-    for demand in demands:
+    added = [0] * len(demands)
+    for at, demand in enumerate(demands):
         place, verb, actual, _, _ = demand
         standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
@@ -399,8 +402,10 @@ def _settle(balances: Balances, command: Settle, now: int) -> Change:
             if actual < mine.amount:
                 standing = verb.less(standing, mine.amount - actual, mine.until - LATE, now)
             actual = max(0, actual - mine.amount)
+        added[at] = actual
         written[place] = verb.put(standing, actual, without(holds, rid, now), now)
-    return new(Change, (new(Settled, (now, _after(balances, written, demands), tuple(moved))), written, None))
+    done = new(Settled, (now, _after(balances, written, demands), tuple(moved), tuple(added)))
+    return new(Change, (done, written, None))
 
 
 def _cancel(balances: Balances, receipt: Receipt | None, command: Cancel, now: int) -> Change:
