@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from headgate.ids import new_id
+from headgate.quota.command import Demand, Granted, Reserve
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand, Granted, Reserve
 from headgate.quota.window import Rolling, Total
 from headgate.stores import open_store
 

@@ -20,8 +20,8 @@ from headgate.clock import SECOND
 from headgate.errors import PolicyError, StoreError
 from headgate.gate import Gate
 from headgate.policy import load
+from headgate.quota.command import Command, Outcome
 from headgate.quota.facts import Call, Principal
-from headgate.quota.ledger import Command, Outcome
 from headgate.service import Service
 from headgate.settings import Settings
 from headgate.stores import open_store

@@ -18,9 +18,9 @@ from headgate.errors import StoreError
 from headgate.gate import Gate
 from headgate.policy import load
 from headgate.policy.compiled import Policy
+from headgate.quota.command import Cancel, Command, Outcome, Reserve
 from headgate.quota.decision import Action
 from headgate.quota.facts import Call, Principal
-from headgate.quota.ledger import Cancel, Command, Outcome, Reserve
 from headgate.stores import open_store
 from headgate.testing import ManualClock
 

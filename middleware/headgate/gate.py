@@ -17,11 +17,7 @@ from headgate.directory import Directory
 from headgate.errors import IdentityError, StoreError
 from headgate.ids import new_id
 from headgate.policy.compiled import Policy
-from headgate.quota.decision import Action, Charge, Decision, Reading, crossed, reading, retry_at, told
-from headgate.quota.facts import Call, Principal
-from headgate.quota.identify import plausible
-from headgate.quota.ledger import (
-    REPEAT,
+from headgate.quota.command import (
     Cancel,
     Command,
     Demand,
@@ -35,8 +31,11 @@ from headgate.quota.ledger import (
     Seen,
     Settle,
     Settled,
-    followed,
 )
+from headgate.quota.decision import Action, Charge, Decision, Reading, crossed, reading, retry_at, told
+from headgate.quota.facts import Call, Principal
+from headgate.quota.identify import plausible
+from headgate.quota.ledger import REPEAT, followed
 from headgate.quota.match import Limit, Tariff, lease_of
 from headgate.quota.share import share_of
 from headgate.quota.window import Max

@@ -21,7 +21,7 @@ from headgate.errors import HeadgateError, IdentityError, PolicyError, SettingsE
 from headgate.gate import Gate
 from headgate.policy import load, sources
 from headgate.policy.compiled import Policy
-from headgate.quota.ledger import Look
+from headgate.quota.command import Look
 from headgate.settings import Settings
 from headgate.stores import open_store
 from headgate.telemetry import events, log_to

@@ -14,9 +14,9 @@ from functools import partial
 from headgate.directory import Directory
 from headgate.errors import IdentityError
 from headgate.policy.compiled import Policy
+from headgate.quota.command import Demand, Inherit, Merge
 from headgate.quota.facts import Group, Principal
 from headgate.quota.identify import digest
-from headgate.quota.ledger import Demand, Inherit, Merge
 from headgate.quota.match import WHOLE, Tariff, predecessors, tariff
 
 ROOM = 50_000

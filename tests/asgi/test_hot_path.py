@@ -12,8 +12,8 @@ from typing import Any
 
 import headgate
 from headgate.asgi import HeadgateMiddleware
+from headgate.quota.command import Reserve, Settle
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Reserve, Settle
 from headgate.quota.match import Limit
 from headgate.quota.meter import BUILT_IN_METERS
 from headgate.quota.window import Rolling

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from headgate.quota.command import Demand, Reserve
 from headgate.quota.decision import told
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand, Reserve
 from headgate.quota.window import Rolling
 from headgate.settings import Settings, variable_of
 from headgate.stores import open_store

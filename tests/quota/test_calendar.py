@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.quota.calendar import Calendar
-from headgate.quota.ledger import Demand, Granted, Reserve, apply
+from headgate.quota.command import Demand, Granted, Reserve
+from headgate.quota.ledger import apply
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = 3_600_000_000

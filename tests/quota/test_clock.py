@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from headgate.quota.balance import Balance, Verb
 from headgate.quota.calendar import Calendar
+from headgate.quota.command import Demand, Granted, Outcome, Place, Refused, Reserve, Settle
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand, Granted, Outcome, Place, Refused, Reserve, Settle, apply
+from headgate.quota.ledger import apply
 from headgate.quota.window import Max, Quota, Rolling, Total
 
 SECOND = 1_000_000

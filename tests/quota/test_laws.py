@@ -14,8 +14,9 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from headgate.quota.balance import Balance, Verb
+from headgate.quota.command import Demand, Granted, Never, NotYet, Outcome, Place, Reserve
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand, Granted, Never, NotYet, Outcome, Place, Reserve, apply
+from headgate.quota.ledger import apply
 from headgate.quota.share import share_of
 from headgate.quota.window import SUB_WINDOWS, Quota, Rolling, Total
 

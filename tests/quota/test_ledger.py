@@ -9,12 +9,8 @@ import pytest
 
 from headgate.errors import AmountError
 from headgate.quota.balance import LATE, SAFE, Balance, Verb
-from headgate.quota.decision import reading
-from headgate.quota.gcra import Rate
-from headgate.quota.ledger import (
-    REPEAT,
+from headgate.quota.command import (
     Cancel,
-    Change,
     Command,
     Demand,
     Extend,
@@ -30,8 +26,10 @@ from headgate.quota.ledger import (
     Reserve,
     Settle,
     Settled,
-    apply,
 )
+from headgate.quota.decision import reading
+from headgate.quota.gcra import Rate
+from headgate.quota.ledger import REPEAT, Change, apply
 from headgate.quota.window import POLL, Max, Quota, Rolling, Total
 
 SECOND = 1_000_000

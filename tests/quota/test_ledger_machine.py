@@ -9,22 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headgate.quota.balance import Balance, Verb
+from headgate.quota.command import Cancel, Command, Demand, Extend, Merge, Outcome, Place, Receipt, Reserve, Settle
 from headgate.quota.gcra import Rate
 from headgate.quota.holds import brought
-from headgate.quota.ledger import (
-    Cancel,
-    Command,
-    Demand,
-    Extend,
-    Merge,
-    Outcome,
-    Place,
-    Receipt,
-    Reserve,
-    Settle,
-    apply,
-    followed,
-)
+from headgate.quota.ledger import apply, followed
 from headgate.quota.window import Max, Quota, Rolling, Total
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,9 +9,9 @@ import pytest
 from headgate.errors import AmountError
 from headgate.quota.balance import FOREVER, SAFE
 from headgate.quota.calendar import Calendar
+from headgate.quota.command import Demand, Inherit, Merge
 from headgate.quota.facts import Call, Group, Principal
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand, Inherit, Merge
 from headgate.quota.match import CANDIDATE, FRESH, Limit, Tariff, predecessors, reserved, subject_of, tariff
 from headgate.quota.meter import BUILT_IN_METERS, Meter
 from headgate.quota.owner import Override

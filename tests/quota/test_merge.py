@@ -6,9 +6,7 @@ import pytest
 
 from headgate.quota.balance import LATE, SAFE, Balance, Verb
 from headgate.quota.calendar import Calendar
-from headgate.quota.decision import reading
-from headgate.quota.gcra import Rate
-from headgate.quota.ledger import (
+from headgate.quota.command import (
     Cancel,
     Command,
     Demand,
@@ -24,9 +22,10 @@ from headgate.quota.ledger import (
     Reserve,
     Settle,
     Settled,
-    apply,
-    followed,
 )
+from headgate.quota.decision import reading
+from headgate.quota.gcra import Rate
+from headgate.quota.ledger import apply, followed
 from headgate.quota.window import Max, Quota, Rolling, Total
 
 SECOND = 1_000_000

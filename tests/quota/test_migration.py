@@ -8,9 +8,10 @@ import pytest
 
 from headgate.quota.balance import Balance, Verb
 from headgate.quota.calendar import Calendar
+from headgate.quota.command import Demand, Granted, Place, Refused, Reserve, Settle
 from headgate.quota.decision import reading
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand, Granted, Place, Refused, Reserve, Settle, apply
+from headgate.quota.ledger import apply
 from headgate.quota.window import Max, Rolling, Total
 
 SECOND = 1_000_000

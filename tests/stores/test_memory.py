@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from headgate.quota.gcra import Rate
-from headgate.quota.ledger import (
-    REPEAT,
+from headgate.quota.command import (
     Cancel,
     Demand,
     Extend,
@@ -25,6 +23,8 @@ from headgate.quota.ledger import (
     Seen,
     Settle,
 )
+from headgate.quota.gcra import Rate
+from headgate.quota.ledger import REPEAT
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores import memory
 from headgate.stores.memory import OVERFLOW, MemoryStore

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from headgate.errors import StoreError
+from headgate.quota.command import Cancel, Command, Demand, Extend, Granted, Look, Merge, Outcome, Reserve, Settle
 from headgate.quota.gcra import Rate
 from headgate.quota.identify import digest
-from headgate.quota.ledger import Cancel, Command, Demand, Extend, Granted, Look, Merge, Outcome, Reserve, Settle
 from headgate.quota.window import Max, Rolling, Total
 from headgate.stores import SqliteStore, open_store
 from headgate.stores.sqlite import desk as desks

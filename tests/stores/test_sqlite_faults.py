@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from headgate.errors import StoreError
-from headgate.quota.ledger import Command, Demand, Granted, Look, Outcome, Refused, Reserve, Settle
+from headgate.quota.command import Command, Demand, Granted, Look, Outcome, Refused, Reserve, Settle
 from headgate.quota.window import Rolling, Total
 from headgate.stores import SqliteStore
 from headgate.stores.sqlite import file as ledger_file

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from headgate.errors import StoreError
-from headgate.quota.ledger import Cancel, Demand, Granted, Look, Reserve
+from headgate.quota.command import Cancel, Demand, Granted, Look, Reserve
 from headgate.quota.window import Total
 from headgate.stores import SqliteStore, open_store
 

@@ -10,8 +10,8 @@ import asyncio
 import sys
 from collections.abc import Iterator
 
+from headgate.quota.command import Demand, Granted, Reserve
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand, Granted, Reserve
 from headgate.quota.window import Rolling, Total
 from headgate.stores import Store, open_store
 

@@ -16,10 +16,10 @@ from base64 import b64encode
 from typing import NamedTuple
 
 from headgate.quota.balance import Verb
+from headgate.quota.command import Demand, Place
 from headgate.quota.decision import Decision, reading
 from headgate.quota.gcra import Rate
 from headgate.quota.identify import digest
-from headgate.quota.ledger import Demand, Place
 from headgate.quota.match import Limit
 from headgate.quota.window import Max, Quota, Rolling, Total
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from headgate.asgi.ratelimit_headers import RateLimitHeaders
 from headgate.policy.compiled import Policy
+from headgate.quota.command import Never, Refusal
 from headgate.quota.decision import Action, Decision, reading
 from headgate.quota.identify import Source
-from headgate.quota.ledger import Never, Refusal
 from headgate.quota.match import CANDIDATE, Limit
 
 Scope = MutableMapping[str, Any]

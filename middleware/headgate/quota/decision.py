@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any
 
 from headgate.quota.balance import Balance
+from headgate.quota.command import Demand, Never, NotYet, Refusal
 from headgate.quota.facts import Call, Principal
 from headgate.quota.holds import brought
-from headgate.quota.ledger import Demand, Never, NotYet, Refusal
 from headgate.quota.match import CANDIDATE, Limit, Tariff
 
 

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 from headgate.quota.balance import FOREVER, Verb
 from headgate.quota.calendar import Calendar
+from headgate.quota.command import Demand
 from headgate.quota.facts import Call
 from headgate.quota.gcra import Rate
-from headgate.quota.ledger import Demand
 from headgate.quota.match import CANDIDATE, WHOLE, Limit, Line, Tariff, subject_of
 from headgate.quota.owner import Override, Value, owner_of, valued
 from headgate.quota.window import Max, Quota, Rolling

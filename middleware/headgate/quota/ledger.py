@@ -1,4 +1,4 @@
-"""The ledger's commands: reserve, extend, settle, cancel; merge; and the look that changes nothing.
+"""What the ledger's commands do: reserve, extend, settle, cancel; merge and inherit; the look that changes nothing.
 
 Law: `apply` is the specification of every store. It takes the balances that a command names and answers the
 outcome and the balances to write; it does no I/O, reads no clock and draws no lot. A store's one duty is to
@@ -21,211 +21,37 @@ needs a balance that it does not name, and the two places may lie on different m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from headgate.quota.balance import CLOCK_SKEW, LATE, Balance, Hold, Standing, Verb, new
+from headgate.quota.command import (
+    Cancel,
+    Command,
+    Demand,
+    Extend,
+    Gone,
+    Granted,
+    Inherit,
+    Look,
+    Merge,
+    Never,
+    NotYet,
+    Outcome,
+    Place,
+    Receipt,
+    Refusal,
+    Refused,
+    Reserve,
+    Seen,
+    Settle,
+    Settled,
+)
 from headgate.quota.holds import brought, held_also, note, summed, united, without
-from headgate.quota.meter import checked
 from headgate.quota.window import POLL
-
-Place = tuple[bytes, str]
-"""Where a balance lies: (the subject's digest, the limit's id)."""
 
 REPEAT = 10_000_000
 """How long (microseconds) a verdict is remembered at least: longer than any repeat of a command takes."""
-
-
-class _Demand(NamedTuple):
-    place: Place
-    verb: Verb
-    amount: int
-    hold: bool = False
-    shadow: bool = False
-
-
-class Demand(_Demand):
-    """What a request asks of one balance.
-
-    `amount` in the meter's units, 0 <= amount <= 2^53 - 1. With `hold` it is held until settled, and at least
-    one unit must be free even if the amount is 0 (what will be used is not known yet); without, it is used at
-    once. A `shadow` demand is decided and never refuses: what does not fit is not charged to it.
-
-    Raises AmountError for any other amount, so that none reaches a store.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, place: Place, verb: Verb, amount: int, hold: bool = False, shadow: bool = False) -> Demand:
-        """Checks the amount."""
-        return new(cls, (place, verb, checked(amount), hold, shadow))
-
-    @classmethod
-    def _make(cls, iterable: Iterable[Any]) -> Demand:  # type: ignore[override]  # `_replace` is checked by it, too
-        return cls(*iterable)
-
-    def of(self, amount: int) -> Demand:
-        """The same demand for another amount. Raises AmountError as the constructor does."""
-        return new(Demand, (self[0], self[1], checked(amount), self[3], self[4]))
-
-    def at(self, place: Place) -> Demand:
-        """The same demand on another balance."""
-        return new(Demand, (place, self[1], self[2], self[3], self[4]))
-
-
-class Reserve(NamedTuple):
-    """Ask for all `demands` at once. `rid` is made by headgate; `lease` in microseconds bounds the holds and
-    how long the verdict is remembered (at least `REPEAT`). The places of one command are distinct."""
-
-    rid: bytes
-    demands: tuple[Demand, ...]
-    lease: int
-
-
-class Extend(NamedTuple):
-    """Hold `amount` more of each demand for a reservation that is still open, and renew its lease.
-
-    `step` counts up from 1 with each extension; a repeated step is answered again and not added again, nor is one
-    that arrives after a later one."""
-
-    rid: bytes
-    demands: tuple[Demand, ...]
-    lease: int
-    step: int
-
-
-class Settle(NamedTuple):
-    """Replace what was held by what was used: each demand's `amount` is the actual one."""
-
-    rid: bytes
-    demands: tuple[Demand, ...]
-
-
-class Cancel(NamedTuple):
-    """Undo a reservation that was not served; a `Reserve` that arrives after it is refused.
-
-    `demands` are those of the reservation; `lease` is how long the cancellation is remembered (at least
-    `REPEAT`). What was used at once by a demand in shadow, or has been merged since, stays charged."""
-
-    rid: bytes
-    demands: tuple[Demand, ...]
-    lease: int
-
-
-class Look(NamedTuple):
-    """Read the balances that `demands` name. Changes nothing."""
-
-    demands: tuple[Demand, ...]
-
-
-class Merge(NamedTuple):
-    """Move what each of `sources` has used and holds into `into`; after it they are as untouched.
-
-    Usage adds up as the verb has it, brought to now by the verb that each demand names; windows that have run out
-    carry nothing. Holds move with their leases and leave a note where they were. Amounts are not read. What is
-    moved cannot be moved twice: a repeat moves only what the sources have used since."""
-
-    into: Demand
-    sources: tuple[Demand, ...]
-
-    @property
-    def demands(self) -> tuple[Demand, ...]:
-        """All the places that it names, `into` first."""
-        return (self.into, *self.sources)
-
-
-class Inherit(NamedTuple):
-    """Let `into` have used at least what `source` has: the larger of the two counts from now on.
-
-    Said when a group ends: each org goes on with what the group had used, for a share of its own cannot be told, and
-    a fresh window must not be had by leaving. What the source holds is settled there. Saying it again changes
-    nothing, and from the end of the source's window on there is nothing to inherit."""
-
-    into: Demand
-    source: Demand
-
-    @property
-    def demands(self) -> tuple[Demand, ...]:
-        """Both places."""
-        return self.into, self.source
-
-
-Command = Reserve | Extend | Settle | Cancel | Merge | Inherit | Look
-
-
-class Receipt(NamedTuple):
-    """What a store remembers of a `rid` until `until`: that it was granted or cancelled, and when.
-
-    A refusal leaves none: it consumed nothing, so that deciding it again is harmless, and a flood of refused
-    requests must not fill a store."""
-
-    granted: bool
-    at: int
-    until: int
-
-
-class NotYet(NamedTuple):
-    """A limit that refuses for now: `at` is the first instant (microseconds) at which it might not."""
-
-    limit: str
-    at: int
-
-
-class Never(NamedTuple):
-    """A limit that refuses whatever the time: more was asked than it can ever grant (`most`, in units)."""
-
-    limit: str
-    most: int
-
-
-Refusal = NotYet | Never
-
-
-class Granted(NamedTuple):
-    """All demands are charged or held. `balances` stand in the demands' order (None: untouched so far);
-    `shadowed` are the refusals that limits in shadow would have given."""
-
-    now: int
-    balances: tuple[Balance | None, ...]
-    shadowed: tuple[Refusal, ...] = ()
-
-
-class Refused(NamedTuple):
-    """Nothing is charged. `refusals` names every limit that refused; `balances` are as they were."""
-
-    now: int
-    refusals: tuple[Refusal, ...]
-    balances: tuple[Balance | None, ...]
-    shadowed: tuple[Refusal, ...] = ()
-
-
-class Gone(NamedTuple):
-    """The reservation is not open (any more) at these places: cancelled, settled or lapsed. `moved`: all demands
-    at the places where it may be open, if a merge has moved any of its holds."""
-
-    now: int
-    moved: tuple[Demand, ...] = ()
-
-
-class Settled(NamedTuple):
-    """Done, or done before: `balances` stand in the demands' order. `moved`: demands whose holds a merge has moved,
-    each at its new place; there it is still to be done. `added`: of a settlement, what it has charged by itself, in
-    the demands' order: nothing if it was done before, and after a lapse only what goes beyond."""
-
-    now: int
-    balances: tuple[Balance | None, ...]
-    moved: tuple[Demand, ...] = ()
-    added: tuple[int, ...] = ()
-
-
-class Seen(NamedTuple):
-    """What a `Look` found, in the demands' order; None where nothing was ever used."""
-
-    now: int
-    balances: tuple[Balance | None, ...]
-
-
-Outcome = Granted | Refused | Gone | Settled | Seen
 
 
 class Change(NamedTuple):

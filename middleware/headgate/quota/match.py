@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from headgate.quota.balance import FOREVER, Verb
 from headgate.quota.calendar import Calendar
+from headgate.quota.command import Demand, Inherit, Merge, Place
 from headgate.quota.facts import Call, Group, Principal
-from headgate.quota.ledger import Demand, Inherit, Merge, Place
 from headgate.quota.meter import Meter
 from headgate.quota.owner import Override, Owner, Value, largest, owner_of, valued
 from headgate.quota.window import Max

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from headgate.quota.ledger import Command, Outcome
+from headgate.quota.command import Command, Outcome
 
 
 class Store(Protocol):

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from headgate.clock import Clock, wall_clock
 from headgate.quota.balance import Balance
-from headgate.quota.ledger import Command, Demand, Inherit, Merge, Outcome, Place, Receipt, Reserve, apply
+from headgate.quota.command import Command, Demand, Inherit, Merge, Outcome, Place, Receipt, Reserve
+from headgate.quota.ledger import apply
 
 ROOM = 200_000
 """Balances that are kept; about 400 bytes each, 80 MB when full."""
@@ -31,7 +32,7 @@ class MemoryStore:
     """Balances and receipts in dictionaries. Not shared between processes.
 
     >>> import asyncio
-    >>> from headgate.quota.ledger import Demand, Reserve
+    >>> from headgate.quota.command import Demand, Reserve
     >>> from headgate.quota.window import Total
     >>> store = MemoryStore()
     >>> ask = [Reserve(bytes([n]), (Demand((b"acme", "life"), Total(1), 1),), 60_000_000) for n in range(2)]

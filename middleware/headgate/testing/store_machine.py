@@ -16,9 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from headgate.clock import MILLISECOND, SECOND
 from headgate.quota.balance import Balance, Verb
-from headgate.quota.decision import Reading, reading
-from headgate.quota.gcra import Rate
-from headgate.quota.ledger import (
+from headgate.quota.command import (
     Cancel,
     Command,
     Demand,
@@ -32,9 +30,10 @@ from headgate.quota.ledger import (
     Reserve,
     Seen,
     Settle,
-    apply,
-    followed,
 )
+from headgate.quota.decision import Reading, reading
+from headgate.quota.gcra import Rate
+from headgate.quota.ledger import apply, followed
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.contract import Store
 from headgate.testing.clock import ManualClock

@@ -22,8 +22,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from headgate.clock import SECOND
 from headgate.quota.balance import SAFE, Verb
-from headgate.quota.gcra import Rate
-from headgate.quota.ledger import (
+from headgate.quota.command import (
     Cancel,
     Demand,
     Extend,
@@ -37,8 +36,9 @@ from headgate.quota.ledger import (
     Reserve,
     Settle,
     Settled,
-    followed,
 )
+from headgate.quota.gcra import Rate
+from headgate.quota.ledger import followed
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.contract import Store
 from headgate.testing.clock import ManualClock

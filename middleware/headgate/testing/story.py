@@ -8,7 +8,7 @@ from typing import Any
 
 from headgate.clock import SECOND
 from headgate.quota.balance import Balance, Verb
-from headgate.quota.ledger import Command, Demand, Granted, Look, Outcome, Reserve
+from headgate.quota.command import Command, Demand, Granted, Look, Outcome, Reserve
 from headgate.stores.contract import Store
 from headgate.testing.clock import ManualClock
 

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import NamedTuple
 
-from headgate.quota.ledger import Command, Outcome
+from headgate.quota.command import Command, Outcome
 from headgate.stores.sqlite.file import Call, owed
 
 HUNG = 1.0

@@ -21,7 +21,8 @@ from typing import NamedTuple
 from headgate.clock import Clock
 from headgate.errors import StoreError
 from headgate.quota.balance import CLOCK_SKEW, SAFE, Balance
-from headgate.quota.ledger import Cancel, Command, Extend, Look, Outcome, Place, Receipt, Settle, apply
+from headgate.quota.command import Cancel, Command, Extend, Look, Outcome, Place, Receipt, Settle
+from headgate.quota.ledger import apply
 from headgate.stores.sqlite import faults
 from headgate.stores.sqlite.mark import Mark
 from headgate.stores.sqlite.rows import (
@@ -81,7 +82,7 @@ class LedgerFile:
     """One connection to the file, for the thread that made it.
 
     >>> import tempfile
-    >>> from headgate.quota.ledger import Demand, Reserve
+    >>> from headgate.quota.command import Demand, Reserve
     >>> from headgate.quota.window import Total
     >>> with tempfile.TemporaryDirectory() as there:
     ...     file = LedgerFile(f"{there}/ledger.db", clock=lambda: 7)

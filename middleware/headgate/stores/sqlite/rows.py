@@ -15,8 +15,8 @@ from typing import Any
 
 from headgate.errors import StoreError
 from headgate.quota.balance import SAFE, Balance, Hold, Holds, Parts
+from headgate.quota.command import Place, Receipt
 from headgate.quota.holds import Altered
-from headgate.quota.ledger import Place, Receipt
 
 TABLES = """
 CREATE TABLE balances (

@@ -15,7 +15,7 @@ from itertools import islice
 
 from headgate.clock import Clock
 from headgate.errors import StoreError
-from headgate.quota.ledger import Outcome
+from headgate.quota.command import Outcome
 from headgate.stores.sqlite.desk import MOST_OWED, Desk, Empty, End, Tick, Waiting
 from headgate.stores.sqlite.file import Call, LedgerFile, owed
 from headgate.telemetry import events

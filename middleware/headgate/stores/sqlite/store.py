@@ -19,7 +19,7 @@ from weakref import finalize
 
 from headgate.clock import Clock, wall_clock
 from headgate.errors import StoreError
-from headgate.quota.ledger import Command, Outcome
+from headgate.quota.command import Command, Outcome
 from headgate.stores.sqlite import faults
 from headgate.stores.sqlite.desk import Desk, End, Tick, Waiting
 from headgate.stores.sqlite.file import Call
@@ -35,7 +35,7 @@ class SqliteStore:
     `path`: the file; its directory exists. Nothing is opened before the first call. `wait` (seconds) bounds a call.
 
     >>> import asyncio, tempfile
-    >>> from headgate.quota.ledger import Demand, Reserve
+    >>> from headgate.quota.command import Demand, Reserve
     >>> from headgate.quota.window import Total
     >>> async def story(path):
     ...     store = SqliteStore(path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 
 from headgate.clock import SECOND
-from headgate.quota.ledger import Place
+from headgate.quota.command import Place
 
 EVERY = 256
 """Rows written between two steps of the walk."""
