@@ -52,8 +52,8 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Gives the watching task its turns; a test that waits longer than this has failed."""
-    async with asyncio.timeout(5):
+    """Gives the watching task its turns; a test that waits longer than this has failed, on however busy a machine."""
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(LOOK)
 
