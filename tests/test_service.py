@@ -147,7 +147,8 @@ def test_broken_keys_keep_those_that_were_known_and_the_service_says_so(service:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_sighup_reloads_at_once(home: Path) -> None:
+@pytest.mark.parametrize("found", [signal.SIG_DFL, signal.SIG_IGN], ids=["as usual", "ignored, as under nohup"])
+def test_sighup_reloads_at_once(home: Path, found: Any) -> None:
     async def story() -> None:
         service = service_in(home, reload_seconds=0)
         await service.start()
@@ -156,9 +157,31 @@ def test_sighup_reloads_at_once(home: Path) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: service.gate.policy.version != before)
         await service.stop()
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGHUP) is found
 
-    run(story())
+    before = signal.signal(signal.SIGHUP, found)
+    try:
+        run(story())
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_host_that_uses_sighup_keeps_it(home: Path) -> None:
+    heard: list[int] = []
+
+    async def story() -> None:
+        service = service_in(home, reload_seconds=0)
+        await service.start()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await service.stop()
+
+    before = signal.signal(signal.SIGHUP, lambda number, frame: heard.append(number))
+    try:
+        run(story())
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert heard == [signal.SIGHUP]
 
 
 def test_a_restart_gives_nobody_a_fresh_window(home: Path) -> None:

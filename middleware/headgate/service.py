@@ -14,6 +14,7 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from headgate.clock import Clock, wall_clock
 from headgate.directory import Directory, open_directory
@@ -72,6 +73,7 @@ class Service:
         self._asked: asyncio.Task[bool] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._listening: asyncio.AbstractEventLoop | None = None
+        self._before: Any = None
         self._reloading = asyncio.Lock()
         self._standing_in = False
         self._seen: Signature = ()
@@ -242,13 +244,17 @@ class Service:
 
     def _listen(self) -> None:
         """Reload on SIGHUP, unless the host has a use of its own for it or this is not its main thread."""
-        if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+        if not hasattr(signal, "SIGHUP"):
+            return
+        before = signal.getsignal(signal.SIGHUP)
+        # Ignored, as under nohup: a hangup then still ends nothing, and whoever sends the signal means a reload.
+        if before not in {signal.SIG_DFL, signal.SIG_IGN}:
             return
         # Not the main thread, or a loop that knows no signals: then files are watched, and that is all.
         with suppress(RuntimeError, ValueError, NotImplementedError):
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-            self._listening = loop
+            self._listening, self._before = loop, before
 
     def _hung_up(self) -> None:
         self._asked = asyncio.get_running_loop().create_task(self.reload())
@@ -256,6 +262,7 @@ class Service:
     def _deaf(self) -> None:
         if self._listening is not None and not self._listening.is_closed():
             self._listening.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, self._before)
         self._listening = None
 
 
