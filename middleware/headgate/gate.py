@@ -99,11 +99,8 @@ class Gate:
         """Whether two gates count the same requests in the same ledger: then one of them charges a request."""
         if self is other:
             return True
-        mine, theirs = (
-            (self.address, self.peppers, self.policy.version),
-            (other.address, other.peppers, other.policy.version),
-        )
-        return bool(self.address) and mine == theirs
+        alike = self.address == other.address and self.peppers == other.peppers
+        return bool(self.address) and alike and self.policy.version == other.policy.version
 
     @property
     def disabled(self) -> bool:

@@ -115,7 +115,8 @@ class Service:
             log_to(self.settings.log, self.settings.log_level)
         self.settings.warn()
         policy = self.prepare().policy
-        self._reloading = asyncio.Lock()  # this loop's: a service may have been started on another before
+        # This loop's own: the service may have been started on another before, which is closed by now.
+        self._reloading, self._asked = asyncio.Lock(), None
         self._task = asyncio.get_running_loop().create_task(self._kept_fresh())
         self._listen()
         events.info(

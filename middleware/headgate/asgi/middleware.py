@@ -170,7 +170,8 @@ class HeadgateMiddleware:
         loop = asyncio.get_running_loop()
         under_way = self._under_way.get(loop)
         if under_way is None:
-            self._forget_closed()
+            # Loops that are closed go now, where each request may bring one of its own.
+            self._under_way = {loop: held for loop, held in self._under_way.items() if not loop.is_closed()}
             under_way = self._under_way[loop] = UnderWay()
         under_way.begun(metered)
         try:
@@ -190,16 +191,15 @@ class HeadgateMiddleware:
         loop = asyncio.get_running_loop()
         start = self._starts.get(loop)
         if start is None or start.failed_long_ago():
-            start = self._starts[loop] = _Start(loop, self._settings, self._forget_closed())
+            start = self._starts[loop] = _Start(loop, self._settings, self._left_behind())
         entry = await start.entry()
         if self._loop is None or self._loop.is_closed():
             self._loop, self._entry = loop, entry
         return entry
 
-    def _forget_closed(self) -> Service | None:
-        """Let go of event loops that are closed, where each request may bring one of its own. The service of one of
-        them goes on on the next, with the ledger that it keeps: a new loop is no fresh window."""
-        self._under_way = {loop: held for loop, held in self._under_way.items() if not loop.is_closed()}
+    def _left_behind(self) -> Service | None:
+        """The service of an event loop that is closed, if there is one: it goes on on the next, with the ledger that
+        it keeps, for a new loop is no fresh window."""
         left = [loop for loop in self._starts if loop.is_closed()]
         services = [self._starts.pop(loop).service for loop in left]
         return next((service for service in services if service is not None), None)
