@@ -147,8 +147,7 @@ def test_callers_that_go_away_at_any_moment_are_charged_only_for_what_they_were_
             for gone in visits[::2]:
                 gone.cancel()
             await asyncio.gather(*visits, return_exceptions=True)
-        while gate._background:
-            await asyncio.gather(*gate._background)
+        await gate.resolver.idle()
         assert served >= 120
         assert await standing(gate) == {"life": (served, 0), "open": (0, 0)}
         await gate.close()
@@ -171,8 +170,7 @@ def test_what_timed_out_behind_a_foreign_lock_is_taken_back_when_the_file_is_fre
         foreign.execute("COMMIT")
         foreign.close()
         gate.deadline = None
-        while gate._background:
-            await asyncio.gather(*gate._background)
+        await gate.resolver.idle()
         assert await standing(gate) == {"life": (1, 0)}
         await gate.close()
 
@@ -183,6 +181,7 @@ class Away:
     """A store that is away until it is told to come back."""
 
     immediate = False
+    punctual = False
     deadline = 1.0
 
     def __init__(self) -> None:

@@ -288,6 +288,7 @@ class Broken:
     """A store that hangs, fails, or answers late, and keeps what it was told."""
 
     immediate = False
+    punctual = False
     deadline = 0.02
 
     def __init__(self, fault: Exception | None = None, hang: bool = False) -> None:

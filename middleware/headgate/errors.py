@@ -45,8 +45,13 @@ class AmountError(HeadgateError, ValueError):
 
 
 class StoreError(HeadgateError):
-    """The store did not do what it was asked. `transient`: the same may succeed later without anybody's help."""
+    """The store did not do what it was asked.
 
-    def __init__(self, message: str, *, transient: bool) -> None:
+    `transient`: the same may succeed later without anybody's help. `unknown`: it was asked and did not answer, so that
+    it may have been done; otherwise nothing was.
+    """
+
+    def __init__(self, message: str, *, transient: bool, unknown: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+        self.unknown = unknown

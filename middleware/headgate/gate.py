@@ -8,15 +8,15 @@ knows no wire format: `headgate.asgi` gathers the facts and speaks the replies.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from headgate.clock import SECOND, Clock, wall_clock
 from headgate.directory import Directory
 from headgate.errors import IdentityError, StoreError
 from headgate.ids import new_id
 from headgate.policy.compiled import Policy
+from headgate.quota.balance import LATE
 from headgate.quota.command import (
     Cancel,
     Command,
@@ -39,6 +39,7 @@ from headgate.quota.ledger import REPEAT, followed
 from headgate.quota.match import Limit, Tariff, lease_of
 from headgate.quota.share import share_of
 from headgate.quota.window import Max
+from headgate.resolver import MOVES, Resolver
 from headgate.stores.contract import Store
 from headgate.stores.memory import MemoryStore
 from headgate.tariffs import Kept, Tariffs
@@ -47,15 +48,17 @@ from headgate.telemetry import DEBUG, INFO, events, listening
 LOCAL_SHARE = 1_000
 """The part of a limit (a tenth, in hundredths of a percent) that a worker grants alone without the store."""
 
-MOVES = 4
-"""How many merges of its group a reservation may outlive and still be settled where its holds are; then the lease
-settles them. Each one takes a reload of the policy within one request."""
-
 ALLOW = Action.ALLOW
 """Looked up once: a member of an enumeration costs more than the name of a constant."""
 
-SETTLE_AGAIN = (0.1, 1.0, 5.0)
-"""Pauses (seconds) before a settlement that found no store is tried again; then the lease settles it."""
+CANCELLED_FOR = REPEAT / SECOND
+"""How long (seconds) a cancellation is worth saying: afterwards nobody remembers what it would undo."""
+
+SETTLED_FOR = LATE / SECOND
+"""How long (seconds) a settlement is worth saying: so long after its lease a hold can still be corrected."""
+
+ENDS_WITHIN = 5.0
+"""How long (seconds) an end waits for a store to take what it is still owed."""
 
 
 @dataclass(slots=True)
@@ -90,10 +93,11 @@ class Gate:
     _nobody: dict[str, Principal] = field(default_factory=dict)
     _alone: MemoryStore | None = None
     _quiet_until: int = 0
-    _background: set[asyncio.Task[None]] = field(default_factory=set)
+    resolver: Resolver = field(init=False)
 
     def __post_init__(self) -> None:
         self.tariffs = Tariffs(self.peppers)
+        self.resolver = Resolver(self.store)
 
     def same_as(self, other: Gate) -> bool:
         """Whether two gates count the same requests in the same ledger: then one of them charges a request."""
@@ -179,7 +183,7 @@ class Gate:
         Once is enough and twice is the same. Runs to its end even if the caller is cancelled; never raises
         StoreError: without the store it is tried again, and in the end the lease charges what was held.
         """
-        if not decision.lease or not decision.allowed or decision.degraded == "open":
+        if not decision.lease or not decision.allowed:
             return
         pairs = zip(decision.demands, decision.limits, strict=True)
         held = [
@@ -190,11 +194,23 @@ class Gate:
         ]
         limits = tuple([limit for _, limit in held])
         command = Settle(bytes.fromhex(decision.id), self._as_now(decision, [demand for demand, _ in held]))
-        store = self._fallback() if decision.degraded else self.store
-        if store.immediate:
-            await self._settled_at(store, command, decision, limits)
-        else:
-            await asyncio.shield(self._start(self._settled(decision, limits, command)))
+
+        def told(command: Settle, outcome: Outcome) -> None:
+            if any(limit.alerts for limit in limits):
+                self._alerted(decision, _charges(limits, command, outcome))
+
+        if decision.degraded == "open":
+            # Nobody knows whether the store has heard of it: if it has, this is what the request used.
+            self.resolver.owe(command, SETTLED_FOR, told)
+            return
+        try:
+            await _settled_at(self._fallback() if decision.degraded else self.store, command, told)
+        except StoreError:
+            self.resolver.owe(command, SETTLED_FOR, told)
+        except asyncio.CancelledError:
+            # It may have been said already. Twice is the same.
+            self.resolver.owe(command, SETTLED_FOR, told)
+            raise
 
     def _as_now(self, decision: Decision, demands: list[Demand]) -> tuple[Demand, ...]:
         """The demands by the windows that hold now, where a reload has changed them: what is settled by a window of
@@ -254,24 +270,33 @@ class Gate:
         return self.store.deadline if self.deadline is None else self.deadline
 
     async def _reserved(self, kept: Kept, command: Reserve) -> Outcome:
-        """The store's answer within the deadline. A late or abandoned reservation is cancelled behind us."""
+        """The store's answer within the deadline."""
         commands: tuple[Command, ...] = (*kept.merges, command)
         try:
-            async with asyncio.timeout(self._deadline() or None):
+            if self.store.punctual:
                 outcomes = await self.store.transact(commands)
+            else:
+                async with asyncio.timeout(self._deadline() or None):
+                    outcomes = await self.store.transact(commands)
         except TimeoutError:
-            self._start(self._cancelled(command))
-            raise StoreError(f"no answer within {self._deadline():g} s", transient=True) from None
+            raise StoreError(f"no answer within {self._deadline():g} s", transient=True, unknown=True) from None
         except asyncio.CancelledError:
-            self._start(self._cancelled(command))
+            self._undone(command)
             raise
         kept.merges = ()
         return outcomes[-1]
 
+    def _undone(self, command: Reserve) -> None:
+        """What may have been reserved, and will not be used, is given back behind us."""
+        self.resolver.owe(Cancel(command.rid, command.demands, REPEAT), CANCELLED_FOR)
+
     async def _without_store(
         self, command: Reserve, call: Call, limits: tuple[Limit, ...], fault: StoreError
     ) -> Decision:
-        """What the limits' `on_store_error` say: one `closed` closes; `local` grants from this worker's share."""
+        """What the limits' `on_store_error` say: one `closed` closes; `local` grants from this worker's share.
+
+        Where nobody knows whether the store has charged it, that is adopted for a request that is let through, since
+        it is used; and undone for one that is not, or that is charged to the share."""
         enforced = [limit for d, limit in zip(command.demands, limits, strict=True) if not d.shadow]
         ways = {limit.on_store_error for limit in enforced}
         if self.clock() >= self._quiet_until:
@@ -281,12 +306,15 @@ class Gate:
         decision = Decision(
             command.rid.hex(), Action.UNAVAILABLE, call.principal, self.clock(), command.demands, limits
         )
+        if fault.unknown and (ways & {"closed", "local"}):
+            self._undone(command)
         if "closed" in ways:
             return decision
-        if "local" not in ways:
-            decision.action, decision.degraded = Action.ALLOW, "open"
-            return decision
-        return await self._from_share(command, decision)
+        if "local" in ways:
+            return await self._from_share(command, decision)
+        decision.action, decision.degraded = Action.ALLOW, "open"
+        decision.lease = command.lease if fault.unknown and any(d.hold for d in command.demands) else 0
+        return decision
 
     async def _from_share(self, command: Reserve, decision: Decision) -> Decision:
         pairs = [
@@ -307,38 +335,6 @@ class Gate:
             self._alone = MemoryStore(clock=self.clock)
         return self._alone
 
-    async def _cancelled(self, command: Reserve) -> None:
-        again: Command | None = Cancel(command.rid, command.demands, REPEAT)
-        try:
-            for _ in range(MOVES):
-                if again is not None:
-                    again = followed(again, (await self.store.transact((again,)))[0])
-        except StoreError as fault:
-            # What may have been charged stays charged: the safe direction. A hold ends with its lease.
-            events.warning("headgate.cancel.failed", decision=command.rid.hex(), reason=str(fault))
-
-    async def _settled(self, decision: Decision, limits: tuple[Limit, ...], command: Settle) -> None:
-        for pause in (*SETTLE_AGAIN, None):
-            try:
-                await self._settled_at(self.store, command, decision, limits)
-                return
-            except StoreError as fault:
-                if pause is None:
-                    events.error("headgate.settle.failed", decision=decision.id, reason=str(fault))
-                else:
-                    await asyncio.sleep(pause)
-
-    async def _settled_at(self, store: Store, command: Settle, decision: Decision, limits: tuple[Limit, ...]) -> None:
-        """Settles where the holds were made, and then where a group's merging has moved them meanwhile."""
-        again: Command | None = command
-        for _ in range(MOVES):
-            if not isinstance(again, Settle):
-                return
-            [outcome] = await store.transact((again,))
-            if any(limit.alerts for limit in limits):
-                self._alerted(decision, _charges(limits, again, outcome))
-            again = followed(again, outcome)
-
     def _alerted(self, decision: Decision, charges: Sequence[Charge]) -> None:
         """An event for each share of a limit (`alert: [80%, 100%]`) that these very charges have passed."""
         for limit, percent, now in crossed(charges, decision.now):
@@ -357,17 +353,21 @@ class Gate:
         else:
             events.debug("headgate.decision", **told(decision, call))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
-
     async def close(self) -> None:
-        """Let what is under way be settled, then close the store."""
-        while self._background:
-            await asyncio.gather(*self._background, return_exceptions=True)
+        """Let what is owed to the store be said, then close it."""
+        await self.resolver.close(ENDS_WITHIN)
         await self.store.close()
+
+
+async def _settled_at(store: Store, command: Settle, told: Callable[[Settle, Outcome], None]) -> None:
+    """Settles where the holds were made, and then where a group's merging has moved them meanwhile."""
+    again: Command | None = command
+    for _ in range(MOVES):
+        if not isinstance(again, Settle):
+            return
+        [outcome] = await store.transact((again,))
+        told(again, outcome)
+        again = followed(again, outcome)
 
 
 def _charges(limits: tuple[Limit, ...], command: Settle, outcome: Outcome) -> list[Charge]:

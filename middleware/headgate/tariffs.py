@@ -83,10 +83,11 @@ class Tariffs:
         version = 0 if directory is None else directory.version  # read first: it may go on while we read the rest
         lines = made(self._peppers[0])
         left = policy.left(principal.org, now) | self._left.get(principal.org, frozenset())
-        said = list(predecessors(lines, partial(_subject, self._peppers[0]), left))
+        said = list(predecessors(lines, partial(_subject, self._peppers[0], principal.org), left))
         for pepper in self._peppers[1:]:
             before = made(pepper)
-            said = [*predecessors(before, partial(_subject, pepper), left), *_moved(before, lines), *said]
+            earlier = predecessors(before, partial(_subject, pepper, principal.org), left)
+            said = [*earlier, *_moved(before, lines), *said]
         kept = Kept(
             principal, policy, version, lines, tuple(said),
             any(line.limit.alerts for line in lines.lines), min(lines.until, policy.regrouped(now)),
@@ -116,7 +117,7 @@ def _made(principal: Principal, policy: Policy, directory: Directory | None, now
     return tariff(
         policy.limits, policy.overrides, principal,
         None if group is None else _customer(group, principal, policy, directory), now,
-        digest=partial(_subject, pepper), scopes=policy.scopes, lot=lot(principal.org), org=org,
+        digest=partial(_subject, pepper, principal.org), scopes=policy.scopes, lot=lot(principal.org), org=org,
     )  # fmt: skip
 
 
@@ -141,9 +142,22 @@ def _moved(before: Tariff, lines: Tariff) -> list[Merge]:
     return [Merge(Demand(new.place, new.verb, 0), (Demand(old.place, old.verb, 0),)) for old, new in both]  # type: ignore[arg-type]
 
 
-def _subject(pepper: bytes, parts: tuple[str, ...]) -> bytes:
+def _subject(pepper: bytes, org: str, parts: tuple[str, ...]) -> bytes:
+    """The digest of a subject: eight bytes of whom it belongs to, and eight of its own.
+
+    What belongs to one org begins alike (its keys too, whose parts do not name it), and so lies on one machine of a
+    fleet: all limits of a request in one place. A group's budget lies with the group, what nobody owns by itself.
+    """
     # `surrogatepass`: what a caller writes into JSON may be half of a pair, and must not be a fault.
-    return digest(pepper, b"subject", *[part.encode("utf-8", "surrogatepass") for part in parts])
+    whole = digest(pepper, b"subject", *[part.encode("utf-8", "surrogatepass") for part in parts])
+    by_scope = dict(zip(parts[::2], parts[1::2], strict=True))
+    if "key" in by_scope or "org" in by_scope:
+        owner = ("org", by_scope.get("org", org))
+    elif "group" in by_scope:
+        owner = ("group", by_scope["group"])
+    else:
+        return whole
+    return digest(pepper, b"owner", *[part.encode("utf-8", "surrogatepass") for part in owner])[:8] + whole[8:]
 
 
 def lot(org: str) -> int:

@@ -23,16 +23,18 @@ class Store(Protocol):
     not read thousands of them to tell that one more was added.
 
     `immediate`: `transact` never waits, so that no deadline need be kept for it. `deadline`: how long (seconds) a
-    caller should wait for this store where the operator says nothing; 0 for one that is immediate.
+    caller should wait for this store where the operator says nothing; 0 for one that is immediate. `punctual`: it keeps
+    that time by itself, so that a caller needs no timer of its own.
     """
 
     immediate: bool
+    punctual: bool
     deadline: float
 
     async def transact(self, commands: Sequence[Command], now: int | None = None) -> list[Outcome]:
         """Apply the commands; `now` (microseconds) replaces the store's own clock in tests.
 
-        Raises StoreError; then it is not known which of the commands were applied, and each may be repeated.
+        Raises StoreError. If it is `unknown`, any of the commands may have been applied; each may be repeated.
         """
 
     async def close(self) -> None:

@@ -41,6 +41,7 @@ class MemoryStore:
     """
 
     immediate = True
+    punctual = True
     deadline = 0.0
 
     def __init__(self, *, clock: Clock = wall_clock, room: int = ROOM) -> None:

@@ -112,6 +112,7 @@ def no_answer(path: str, waited: float) -> StoreError:
     return StoreError(
         f"{path}: no answer within {waited:g} s; another process holds {path}-turn, or the disk stands still",
         transient=True,
+        unknown=True,
     )
 
 

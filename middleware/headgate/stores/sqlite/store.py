@@ -49,6 +49,7 @@ class SqliteStore:
     """
 
     immediate = False
+    punctual = False
     deadline = 2.0
 
     def __init__(self, path: str, *, clock: Clock = wall_clock, wait: float = WAIT) -> None:

@@ -1,0 +1,162 @@
+"""What a store still has to be told: cancellations and settlements to which no answer came.
+
+Law: a reply lost is not a command undone, so what was not answered is said again, under the same id, until it is or
+until it would mean nothing any more. No request waits for it. A store that comes back is not run over: what is owed
+goes to it a batch at a time, one batch under way, and what more than `MOST` owe is left to their leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import NamedTuple
+
+from headgate.errors import StoreError
+from headgate.quota.command import Cancel, Outcome, Settle
+from headgate.quota.ledger import followed
+from headgate.stores.contract import Store
+from headgate.telemetry import events
+
+MOST = 10_000
+"""Commands that may be owed at once, some 10 MB: half a minute's outage at 300 requests a second."""
+
+BATCH = 32
+"""Commands in one call: some milliseconds of a store that has just come back."""
+
+PAUSES = (0.1, 0.3, 0.6, 1.0)
+"""Seconds before each try after one that failed, the last of them again and again; up to half as much is added at
+random, so that the workers of a fleet do not try in one moment."""
+
+MOVES = 4
+"""How many merges of its group a reservation may outlive and still be settled where its holds are; then the lease
+settles them. Each one takes a reload of the policy within one request."""
+
+Told = Callable[[Settle, Outcome], None]
+"""What is done with the outcome of a settlement."""
+
+
+class Owed(NamedTuple):
+    """A command that is to be said until it is answered, but not after `until` (the loop's seconds)."""
+
+    command: Cancel | Settle
+    until: float
+    told: Told | None = None
+    moves: int = MOVES
+
+
+class Resolver:
+    """Says what is owed to one store, behind the requests.
+
+    >>> from headgate.quota.command import Demand
+    >>> from headgate.quota.window import Total
+    >>> from headgate.stores.memory import MemoryStore
+    >>> async def story() -> int:
+    ...     resolver = Resolver(MemoryStore())
+    ...     resolver.owe(Settle(b"r1", (Demand((b"acme", "life"), Total(3), 1),)), patience=10)
+    ...     await resolver.close(patience=1)
+    ...     return len(resolver)
+    >>> asyncio.run(story())
+    0
+    """
+
+    def __init__(self, store: Store, lots: Random | None = None) -> None:
+        self._store = store
+        self._lots = lots or Random()
+        self._owed: deque[Owed] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many commands are owed."""
+        return len(self._owed)
+
+    def owe(self, command: Cancel | Settle, patience: float, told: Told | None = None) -> None:
+        """Say a command until it is answered, for `patience` seconds at most. Waits for nothing and never fails."""
+        loop = asyncio.get_running_loop()
+        if len(self._owed) >= MOST:
+            self._left(self._owed.popleft(), "too many are owed")
+        self._owed.append(Owed(command, loop.time() + patience, told))
+        self._taken_up(loop)
+
+    def _taken_up(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        # A task of a loop that was closed is never done: its work is taken over by this one.
+        if self._task is None or self._task.done() or self._task.get_loop().is_closed():
+            self._hurry = asyncio.Event()
+            self._task = loop.create_task(self._said())
+        return self._task
+
+    async def idle(self) -> None:
+        """Wait until nothing is owed."""
+        task = self._task
+        while task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait({task})
+            task = self._task
+
+    async def close(self, patience: float) -> None:
+        """Try once more at once, and for `patience` seconds; what is owed then is left to the leases."""
+        loop = asyncio.get_running_loop()
+        task = self._taken_up(loop) if self._owed else self._task
+        if task is not None and not task.done() and task.get_loop() is loop:
+            self._hurry.set()
+            await asyncio.wait({task}, timeout=patience)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        while self._owed:
+            self._left(self._owed.popleft(), "the service ends")
+
+    async def _said(self) -> None:
+        failed, many = 0, BATCH
+        while self._owed:
+            if failed:
+                await self._rested(PAUSES[min(failed, len(PAUSES)) - 1])
+            # Half as many after each failure: one command that no store takes must not keep back all the others.
+            answered = await self._batch(many)
+            failed, many = (0, min(BATCH, many * 2)) if answered else (failed + 1, max(1, many // 2))
+
+    async def _rested(self, pause: float) -> None:
+        """Wait before the next try; where the service ends, only as long as the first one."""
+        seconds = PAUSES[0] if self._hurry.is_set() else pause * (1 + self._lots.random() / 2)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await (asyncio.Event() if self._hurry.is_set() else self._hurry).wait()
+
+    async def _batch(self, many: int) -> bool:
+        """Say as many in one call; False if the store did not answer. They stay owed until it has."""
+        now = asyncio.get_running_loop().time()
+        taken = [self._owed.popleft() for _ in range(min(many, len(self._owed)))]
+        batch = [owed for owed in taken if owed.until >= now]
+        for owed in taken:
+            if owed.until < now:
+                self._left(owed, "no answer came in time")
+        if not batch:
+            return True
+        try:
+            outcomes = await self._store.transact(tuple([owed.command for owed in batch]))
+        except StoreError:
+            self._owed.extend(batch)  # behind the others, which may fare better
+            return False
+        except BaseException:
+            self._owed.extend(batch)
+            raise
+        for owed, outcome in zip(batch, outcomes, strict=True):
+            self._answered(owed, outcome)
+        return True
+
+    def _answered(self, owed: Owed, outcome: Outcome) -> None:
+        if owed.told is not None and isinstance(owed.command, Settle):
+            owed.told(owed.command, outcome)
+        again = followed(owed.command, outcome)
+        if isinstance(again, Cancel | Settle) and owed.moves > 1:
+            self._owed.append(owed._replace(command=again, moves=owed.moves - 1))
+
+    @staticmethod
+    def _left(owed: Owed, reason: str) -> None:
+        """Nobody says it any more. What may have been charged stays charged, and a lease charges what is held: the
+        safe direction."""
+        if isinstance(owed.command, Cancel):
+            events.warning("headgate.cancel.failed", decision=owed.command.rid.hex(), reason=reason)
+        else:
+            events.error("headgate.settle.failed", decision=owed.command.rid.hex(), reason=reason)
