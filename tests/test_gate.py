@@ -355,6 +355,52 @@ def test_a_store_that_hangs_is_left_at_the_deadline_and_told_to_forget(policy_of
     run(story())
 
 
+class Deaf:
+    """A store that does what it is told and whose answers to reservations are lost, as often as it is told to."""
+
+    immediate, punctual, deadline = False, True, 0.02
+
+    def __init__(self, lost: int, clock: ManualClock) -> None:
+        self.there, self.lost = open_store("memory://", clock=clock), lost
+
+    async def transact(self, commands: Sequence[Command], now: int | None = None) -> list[Outcome]:
+        outcomes = await self.there.transact(commands, now)
+        if isinstance(commands[-1], Reserve) and self.lost:
+            self.lost -= 1
+            raise StoreError("no answer", transient=True, unknown=True)
+        return outcomes
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("way", "served", "used"),
+    [("closed", "unavailable", 0), ("open", "allow", 3), ("local", "allow", 0)],
+)
+def test_a_lost_answer_is_undone_or_adopted_as_the_request_was_served_or_not(
+    policy_of: Callable[[str], Policy], clock: ManualClock, way: str, served: str, used: int
+) -> None:
+    async def story() -> None:
+        limits = (
+            "meters: {rows: {from: app, reserve: 10}}\nlimits:\n"
+            f"  day: {{meter: requests, per: org, quota: 90/day, on_store_error: {way}}}\n"
+            f"  rows: {{meter: rows, per: org, total: 1k, on_store_error: {way}}}\n"
+        )
+        gate = Gate(policy_of(limits), Deaf(3, clock), PEPPERS, clock=clock)
+        for _ in range(3):
+            decision = await gate.admit(Call(ACME))
+            assert decision.action.value == served
+            if decision.allowed:
+                await gate.settle(decision, {"rows": 4})
+        await gate.resolver.idle()
+        readings = {limit.id: (now.used, now.held) for limit, now in await gate.look(ACME)}
+        assert readings == {"day": (used, 0), "rows": (used * 4, 0)}
+        await gate.close()
+
+    run(story())
+
+
 def test_a_caller_that_goes_away_while_it_waits_is_not_charged(policy_of: Callable[[str], Policy]) -> None:
     async def story() -> None:
         store = Broken(hang=True)

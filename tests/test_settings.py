@@ -28,6 +28,7 @@ def test_without_any_variable_each_setting_has_its_default() -> None:
     assert Settings().model_dump() == {
         "policies": "headgate.yaml",
         "store": "sqlite:///headgate.db",
+        "durability": "fast",
         "mode": "",
         "pepper": None,
         "pepper_previous": None,
@@ -91,7 +92,8 @@ def test_all_wrong_values_are_told_at_once_by_their_variables(monkeypatch: pytes
         "HEADGATE_PEPPER: the value is shorter than 16 characters; `openssl rand -hex 32` makes a good one",
         "HEADGATE_PREFIX: `headgate` is not a path such as `/headgate`; empty means off",
         "HEADGATE_RELOAD_SECONDS: `nan` is not a number",
-        "HEADGATE_STORE: `postgres` is not the address of a store: `memory://`, `sqlite:///headgate.db`",
+        "HEADGATE_STORE: `postgres` is not the address of a store: `memory://`, `sqlite:///headgate.db`, "
+        "`redis://127.0.0.1`",
     ]
     assert isinstance(caught.value, IdentityError)
     # No frame of pydantic's, with the values in it, hangs on to the error.
@@ -164,7 +166,7 @@ def test_the_peppers_file_is_read_where_the_variable_is_not_set(monkeypatch: pyt
     assert len(text) == 64 and Settings().peppers() == (text.encode(),)
     assert not made_pepper(Path("headgate.pepper"))
     assert Path("headgate.pepper").read_text().strip() == text
-    assert Settings().origins()[3].value == "[in headgate.pepper]"
+    assert "[in headgate.pepper]" in [origin.value for origin in Settings().origins()]
     monkeypatch.setenv("HEADGATE_PEPPER", CANARY)
     assert Settings().peppers() == (CANARY.encode(),)
 

@@ -67,8 +67,13 @@ class Settings(BaseSettings):
     service was started: what `headgate init` makes."""
 
     store: str = Field(default="sqlite:///headgate.db", description="Where usage is kept.")
-    """`memory://` (one process, forgotten at its end), `sqlite:///FILE` (all workers of one machine), or another
-    store that is installed. By default a file beside the policy, so that a restart gives nobody a fresh quota."""
+    """`memory://` (one process, forgotten at its end), `sqlite:///FILE` (all workers of one machine), `redis://HOST`
+    (a fleet; also `rediss`, `unix`, `redis+sentinel`, `redis+cluster`, Valkey alike), or a storage that the `limits`
+    package knows. By default a file beside the policy, so that a restart gives nobody a fresh quota."""
+
+    durability: Literal["fast", "replicated"] = Field(default="fast", description="When a fleet's store has answered.")
+    """Of Redis and Valkey: `fast` answers when the server has counted, `replicated` when a replica has it too (`WAIT`),
+    so that a failover loses nothing, at the price of a replica's round trip. Other stores do not read it."""
 
     mode: Literal["", "enforce", "shadow", "disabled"] = Field(default="", description="Replaces the policy's mode.")
     """`shadow` decides and denies nothing, `disabled` lets everything pass. Empty: the policy's own mode, as it was
@@ -128,7 +133,7 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if name == "prefix" or not _empty(value)}
 
-    @field_validator("mode", "log_level", mode="before")
+    @field_validator("mode", "log_level", "durability", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -137,7 +142,7 @@ class Settings(BaseSettings):
     @classmethod
     def _an_address(cls, value: str) -> str:
         if not re.match(r"[a-z][a-z0-9+.-]*://", value):
-            raise ValueError("is not the address of a store: `memory://`, `sqlite:///headgate.db`")
+            raise ValueError("is not the address of a store: `memory://`, `sqlite:///headgate.db`, `redis://127.0.0.1`")
         return value
 
     @field_validator("prefix")
@@ -196,7 +201,7 @@ class Settings(BaseSettings):
     def origins(self) -> tuple[Origin, ...]:
         """Every setting with its value and source, as `headgate config --origin` prints them; secrets hidden.
 
-        >>> Settings(mode="shadow").origins()[2]
+        >>> Settings(mode="shadow").origins()[3]
         Origin(variable='HEADGATE_MODE', value='shadow', source='argument `mode`')
         """
         return tuple(
