@@ -1,10 +1,12 @@
-"""How much Hypothesis tries: HYPOTHESIS_PROFILE=quick (the default) or long."""
+"""How much Hypothesis tries: HYPOTHESIS_PROFILE=quick (the default) or long. And the servers that tests ask for."""
 
 from __future__ import annotations
 
 import os
 
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["servers.fixtures"]
 
 settings.register_profile("quick", max_examples=40, deadline=None, derandomize="CI" in os.environ)
 settings.register_profile(

@@ -2,6 +2,8 @@
 
 `ManualClock` needs nothing besides. `headgate.testing.stores` holds the suite that every store must pass; it needs
 pytest and Hypothesis, which headgate itself does not, so that it is imported by name.
+`headgate.testing.servers` and `headgate.testing.clusters` start a real Valkey or Redis, alone or as a cluster, for as
+long as a test lasts.
 """
 
 from __future__ import annotations
