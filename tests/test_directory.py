@@ -710,3 +710,25 @@ def test_a_writer_waits_for_another_only_so_long(file: Path, monkeypatch: pytest
             issue.issue(file, "acme", "", PEPPER, "2026-11-24")
     finally:
         os.close(held)
+
+
+def test_event_loops_do_not_wait_for_each_others_answers() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    async def slow(secret: str) -> Any:
+        await asyncio.to_thread(both.wait)  # each loop has asked when the first is answered
+        return {"key": "k1", "org": "acme"}
+
+    directory = Callback(slow, [PEPPER])
+    found: list[Principal | None] = []
+
+    def asks() -> None:
+        found.append(asyncio.run(directory.find(SECRET.encode())))
+
+    threads = [threading.Thread(target=asks) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [principal.key for principal in found if principal is not None] == ["k1", "k1"]
+    assert not directory._flights

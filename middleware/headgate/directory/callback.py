@@ -125,7 +125,10 @@ class Callback:
             return kept[0]
         if now < self._unknown.get(mark, float("-inf")):
             return None
-        flight = self._flights.get(mark) or self._flown(mark, secret.decode("ascii"), guess=kept is None)
+        flight = self._flights.get(mark)
+        if flight is None or flight.get_loop() is not asyncio.get_running_loop():
+            # What another event loop waits for is its own: nobody here could be told.
+            flight = self._flown(mark, secret.decode("ascii"), guess=kept is None)
         if kept is None or now >= kept[1] + STALE:
             # Shielded: the client that came first may go away while others wait for the same answer.
             return await asyncio.shield(flight)
@@ -146,7 +149,8 @@ class Callback:
         return flight
 
     def _landed(self, mark: bytes, flight: asyncio.Task[Principal | None], guess: bool) -> None:
-        self._flights.pop(mark, None)
+        if self._flights.get(mark) is flight:
+            del self._flights[mark]
         self._guesses -= guess
         if not flight.cancelled():
             flight.exception()  # seen: who waited has it, and where nobody did there is nobody to tell
