@@ -15,7 +15,7 @@ from headgate.errors import StoreError
 from headgate.quota.command import Cancel, Command, Demand, Merge, Outcome, Reserve, Settle
 from headgate.quota.ledger import REPEAT
 from headgate.quota.window import Total
-from headgate.resolver import BATCH, Resolver
+from headgate.resolver import BATCH, BATCH_MOST, Resolver
 from headgate.stores import MemoryStore
 
 TOKENS = Demand((b"acme", "tokens"), Total(100_000), 10, hold=True)
@@ -23,7 +23,7 @@ LIFE = Demand((b"acme", "life"), Total(100_000), 1)
 
 
 class Ailing:
-    """A store that fails as often as it is told to, and keeps the size of each call."""
+    """A store that fails as often as it is told to, and keeps how many calls it had in each turn of the loop."""
 
     immediate, punctual, deadline = False, True, 0.02
 
@@ -31,11 +31,16 @@ class Ailing:
         self.there = MemoryStore()
         self.failures, self.poison = failures, poison
         self.fault = fault or StoreError("away", transient=True, unknown=True)
-        self.calls: list[int] = []
+        self.turns: list[int] = []
+        self.under_way = 0
 
     async def transact(self, commands: Sequence[Command], now: int | None = None) -> list[Outcome]:
-        self.calls.append(len(commands))
+        if not self.under_way:
+            self.turns.append(0)
+        self.under_way += 1
+        self.turns[-1] += len(commands)
         await asyncio.sleep(0)
+        self.under_way -= 1
         if self.failures or any(getattr(command, "rid", b"") == self.poison for command in commands):
             self.failures = max(0, self.failures - 1)
             raise self.fault
@@ -79,15 +84,28 @@ def test_what_a_store_did_not_answer_is_said_again_until_it_does() -> None:
     told(story)
 
 
-def test_a_store_that_comes_back_gets_a_batch_at_a_time() -> None:
+def test_a_store_that_comes_back_gets_little_at_first_and_more_with_each_answer() -> None:
     async def story() -> None:
-        store = Ailing(failures=3)
+        store = Ailing(failures=70)
         resolver = Resolver(store)
-        for n in range(500):
+        for n in range(4_000):
             resolver.owe(Settle(b"%d" % n, (TOKENS,)), patience=10)
         await resolver.idle()
-        assert max(store.calls) <= BATCH
-        assert sum(store.calls[3:]) == 500
+        assert sum(store.turns) == 4_070
+        assert max(store.turns[:4]) <= BATCH, "while it fails, and when it comes back"
+        assert max(store.turns) == BATCH_MOST
+
+    told(story)
+
+
+def test_one_lost_answer_repeats_no_other_command() -> None:
+    async def story() -> None:
+        store = Ailing(failures=1)
+        resolver = Resolver(store)
+        for n in range(BATCH):
+            resolver.owe(Cancel(b"%d" % n, (LIFE,), REPEAT), patience=10)
+        await resolver.idle()
+        assert store.turns == [BATCH, 1]
 
     told(story)
 

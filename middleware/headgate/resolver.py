@@ -24,7 +24,10 @@ MOST = 10_000
 """Commands that may be owed at once, some 10 MB: half a minute's outage at 300 requests a second."""
 
 BATCH = 32
-"""Commands in one call: some milliseconds of a store that has just come back."""
+"""Commands at a time for a store that has just come back: some milliseconds of it."""
+
+BATCH_MOST = 512
+"""Commands at a time while it answers: as many again with each answer, so that what is owed cannot outgrow it."""
 
 PAUSES = (0.1, 0.3, 0.6, 1.0)
 """Seconds before each try after one that failed, the last of them again and again; up to half as much is added at
@@ -112,9 +115,9 @@ class Resolver:
         while self._owed:
             if failed:
                 await self._rested(PAUSES[min(failed, len(PAUSES)) - 1])
-            # Half as many after each failure: one command that no store takes must not keep back all the others.
+            # Half as many after each failure: a store that fails is not the better for being asked more.
             answered = await self._batch(many)
-            failed, many = (0, min(BATCH, many * 2)) if answered else (failed + 1, max(1, many // 2))
+            failed, many = (0, min(BATCH_MOST, many * 2)) if answered else (failed + 1, min(BATCH, max(1, many // 2)))
 
     async def _rested(self, pause: float) -> None:
         """Wait before the next try; where the service ends, only as long as the first one."""
@@ -124,7 +127,7 @@ class Resolver:
                 await (asyncio.Event() if self._hurry.is_set() else self._hurry).wait()
 
     async def _batch(self, many: int) -> bool:
-        """Say as many in one call; False if the store did not answer. They stay owed until it has."""
+        """Say as many at once; False if none was answered. Each stays owed until it is."""
         now = asyncio.get_running_loop().time()
         taken = [self._owed.popleft() for _ in range(min(many, len(self._owed)))]
         batch = [owed for owed in taken if owed.until >= now]
@@ -133,17 +136,22 @@ class Resolver:
                 self._left(owed, "no answer came in time")
         if not batch:
             return True
+        # Side by side, and each by itself: a store lets them travel together, and one that fails repeats no other.
+        said = [self._store.transact((owed.command,)) for owed in batch]
         try:
-            outcomes = await self._store.transact(tuple([owed.command for owed in batch]))
-        except StoreError:
-            self._owed.extend(batch)  # behind the others, which may fare better
-            return False
+            answers = await asyncio.gather(*said, return_exceptions=True)
         except BaseException:
             self._owed.extend(batch)
             raise
-        for owed, outcome in zip(batch, outcomes, strict=True):
-            self._answered(owed, outcome)
-        return True
+        failed = {at: answer for at, answer in enumerate(answers) if isinstance(answer, BaseException)}
+        self._owed.extend([batch[at] for at in failed])  # behind the others, which may fare better
+        for owed, answer in zip(batch, answers, strict=True):
+            if not isinstance(answer, BaseException):
+                self._answered(owed, answer[0])
+        for fault in failed.values():
+            if not isinstance(fault, StoreError):
+                raise fault
+        return len(failed) < len(batch)
 
     def _answered(self, owed: Owed, outcome: Outcome) -> None:
         if owed.told is not None and isinstance(owed.command, Settle):
