@@ -625,7 +625,7 @@ def test_nothing_in_the_file_tells_who_was_charged(path: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("redis://user:hunter2@host/0", r"`redis://`; there are memory://.*sqlite:///PATH"),
+        ("gopher://user:hunter2@host/0", r"`gopher://`; there are memory://.*sqlite:///PATH"),
         ("headgate.db", "a URI without `://`"),
         ("sqlite://headgate.db", "three slashes"),
         ("sqlite:///", "three slashes"),

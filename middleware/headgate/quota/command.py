@@ -22,6 +22,7 @@ class _Demand(NamedTuple):
     amount: int
     hold: bool = False
     shadow: bool = False
+    slice: int = 0
 
 
 class Demand(_Demand):
@@ -29,16 +30,19 @@ class Demand(_Demand):
 
     `amount` in the meter's units, 0 <= amount <= 2^53 - 1. With `hold` it is held until settled, and at least
     one unit must be free even if the amount is 0 (what will be used is not known yet); without, it is used at
-    once. A `shadow` demand is decided and never refuses: what does not fit is not charged to it.
+    once. A `shadow` demand is decided and never refuses: what does not fit is not charged to it. `slice` is how many
+    units a worker may hold charged beforehand so as to ask the store less often, 0 for none; no command reads it.
 
     Raises AmountError for any other amount, so that none reaches a store.
     """
 
     __slots__ = ()
 
-    def __new__(cls, place: Place, verb: Verb, amount: int, hold: bool = False, shadow: bool = False) -> Demand:
+    def __new__(
+        cls, place: Place, verb: Verb, amount: int, hold: bool = False, shadow: bool = False, slice: int = 0
+    ) -> Demand:
         """Checks the amount."""
-        return new(cls, (place, verb, checked(amount), hold, shadow))
+        return new(cls, (place, verb, checked(amount), hold, shadow, slice))
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Demand:  # type: ignore[override]  # `_replace` is checked by it, too
@@ -46,11 +50,11 @@ class Demand(_Demand):
 
     def of(self, amount: int) -> Demand:
         """The same demand for another amount. Raises AmountError as the constructor does."""
-        return new(Demand, (self[0], self[1], checked(amount), self[3], self[4]))
+        return new(Demand, (self[0], self[1], checked(amount), self[3], self[4], self[5]))
 
     def at(self, place: Place) -> Demand:
         """The same demand on another balance."""
-        return new(Demand, (place, self[1], self[2], self[3], self[4]))
+        return new(Demand, (place, self[1], self[2], self[3], self[4], self[5]))
 
 
 class Reserve(NamedTuple):

@@ -151,9 +151,10 @@ def told(decision: Decision, call: Call) -> dict[str, Any]:
         now, refusal = reading(demand, balance, decision.now), by_name.get(demand.place[1])
         row: dict[str, Any] = {
             "limit": demand.place[1], "meter": limit.meter.name, "per": "+".join(limit.per), "verb": demand.verb.kind,
-            "asked": demand.amount, "used": now.used, "held": now.held, "of": now.capacity, "left": now.left,
-            "resets": now.resets,
+            "asked": demand.amount, "of": now.capacity,
         }  # fmt: skip
+        if decision.balances:  # else nobody was heard who knows
+            row |= {"used": now.used, "held": now.held, "left": now.left, "resets": now.resets}
         if demand.shadow:
             row["shadow"] = True
         if isinstance(refusal, NotYet):

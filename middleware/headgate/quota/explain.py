@@ -280,6 +280,8 @@ def _row(row: Mapping[str, Any], zone: str) -> list[str]:
     name = str(row.get("limit", ""))
     shadow = " (in shadow)" if row.get("shadow") else ""
     verdict = {"not_yet": "refused", "never": "refused for good"}.get(str(row.get("refused")), "granted")
+    if "used" not in row:
+        verdict = "not known"
     lines = [f"  {name.removesuffix(CANDIDATE)}{' candidate' if name.endswith(CANDIDATE) else ''}: {verdict}{shadow}"]
 
     def say(label: str, text: str) -> None:

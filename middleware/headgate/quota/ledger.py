@@ -121,7 +121,7 @@ def _reserve(balances: Balances, receipt: Receipt | None, command: Reserve, now:
     written: dict[Place, Balance] = {}
     refusals: list[Refusal] = []
     shadowed: list[Refusal] = []
-    for place, verb, amount, hold, shadow in demands:
+    for place, verb, amount, hold, shadow, _ in demands:
         balance = balances.get(place)
         if not hold and (balance is None or balance.holds is None):
             # Nothing is held and nothing is to be: the way of nearly every request, in one step.
@@ -179,7 +179,7 @@ def _extend(balances: Balances, command: Extend, now: int) -> Change:
     written: dict[Place, Balance] = {}
     refusals: list[Refusal] = []
     shadowed: list[Refusal] = []
-    for place, verb, amount, _, shadow in demands:
+    for place, verb, amount, _, shadow, _ in demands:
         standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is None or mine is None or mine.lapsed:
@@ -216,7 +216,7 @@ def _settle(balances: Balances, command: Settle, now: int) -> Change:
     moved: list[Demand] = []
     added = [0] * len(demands)
     for at, demand in enumerate(demands):
-        place, verb, actual, _, _ = demand
+        place, verb, actual, _, _, _ = demand
         standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is None or mine is None:
@@ -239,7 +239,7 @@ def _cancel(balances: Balances, receipt: Receipt | None, command: Cancel, now: i
     written: dict[Place, Balance] = {}
     moved: list[Demand] = []
     for demand in demands:
-        place, verb, amount, hold, shadow = demand
+        place, verb, amount, hold, shadow, _ = demand
         standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is not None and mine is not None:

@@ -148,8 +148,7 @@ class Tariff:
         if place is None:
             subject = subject_of(line.limit.per, call.principal, self.group, call, self.scopes)
             place = (self.digest(subject), line.name)
-        meter = line.limit.meter
-        return _demand(meter, place, line.verb, line.shadow, reserved(meter, call))
+        return _demand(line.limit, place, line.verb, line.shadow, reserved(line.limit.meter, call))
 
 
 def lease_of(demands: Iterable[Demand]) -> int:
@@ -177,12 +176,28 @@ def reserved(meter: Meter, call: Call) -> int:
     return meter.bounded(int(told)) if told.isascii() and told.isdecimal() and len(told) < 16 else meter.reserve
 
 
-def _demand(meter: Meter, place: Place, verb: Verb, shadow: bool, amount: int) -> Demand:
+def _demand(limit: Limit, place: Place, verb: Verb, shadow: bool, amount: int) -> Demand:
     if isinstance(verb, Max):
         return Demand(place, verb, 1, hold=True, shadow=shadow)
-    if meter.known_before:
-        return Demand(place, verb, 1, hold=False, shadow=shadow)
-    return Demand(place, verb, amount, hold=True, shadow=shadow)
+    units = slice_of(verb, limit.share)
+    if limit.meter.known_before:
+        return Demand(place, verb, 1, hold=False, shadow=shadow, slice=units)
+    return Demand(place, verb, amount, hold=True, shadow=shadow, slice=units)
+
+
+def slice_of(verb: Verb, share: int) -> int:
+    """Units that a worker may hold pre-charged of a limit: `share` hundredths of a percent of what it grants.
+
+    At least one unit where a share is wanted at all; but none of a limit that grants a single unit, for whoever held
+    that would keep it from all others, and none of a `max`, whose places are given back.
+
+    >>> from headgate.quota.window import Total
+    >>> [slice_of(Total(amount), share=100) for amount in (6_000, 60, 1)], slice_of(Total(60), share=0)
+    ([60, 1, 0], 0)
+    """
+    if not share or isinstance(verb, Max) or verb.capacity < 2:
+        return 0
+    return max(1, verb.capacity * share // WHOLE)
 
 
 FRESH = 3_600_000_000
@@ -291,7 +306,7 @@ def _line(
         return Line(limit, name, verb, shadow, None, None)
     place = (digest(subject_of(limit.per, principal, group, None, scopes)), name)
     known = isinstance(verb, Max) or not (limit.meter.source == "bytes_in" or limit.meter.reserve_from)
-    fixed = _demand(limit.meter, place, verb, shadow, limit.meter.reserve) if known else None
+    fixed = _demand(limit, place, verb, shadow, limit.meter.reserve) if known else None
     return Line(limit, name, verb, shadow, place, fixed)
 
 

@@ -27,9 +27,17 @@ class Store(Protocol):
     that time by itself, so that a caller needs no timer of its own.
     """
 
-    immediate: bool
-    punctual: bool
-    deadline: float
+    @property
+    def immediate(self) -> bool:
+        """Whether `transact` never waits."""
+
+    @property
+    def punctual(self) -> bool:
+        """Whether `transact` ends within the deadline by itself."""
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that a caller should wait."""
 
     async def transact(self, commands: Sequence[Command], now: int | None = None) -> list[Outcome]:
         """Apply the commands; `now` (microseconds) replaces the store's own clock in tests.

@@ -88,6 +88,8 @@ def demands(now: int, *, fewest: int = 1) -> st.SearchStrategy[tuple[Demand, ...
 class StoreMachine(RuleBasedStateMachine):
     """One run: a fresh store from `make_store`, beside it a dictionary."""
 
+    moves = MOVES
+
     def __init__(self, make_store: Callable[[ManualClock], Store]) -> None:
         super().__init__()
         self.clock = ManualClock()
@@ -106,7 +108,7 @@ class StoreMachine(RuleBasedStateMachine):
         if event == "close":
             self.runner.run(self.store.close())
         elif event == "time":
-            self.move(data.draw(st.sampled_from(MOVES), label="moved"))
+            self.move(data.draw(st.sampled_from(self.moves), label="moved"))
         elif event == "say again" and (said := self.certain(self.said)):
             self.transact([data.draw(st.sampled_from(said[-12:]), label="again")])
         else:
@@ -135,16 +137,20 @@ class StoreMachine(RuleBasedStateMachine):
         if kind == "merge":
             return self.merge(data, now)
         if kind == "look":
-            return Look(data.draw(demands(now)))
+            return Look(self.asked(data, now))
         if kind == "reserve" or not earlier:
             self.numbers += 1
-            return Reserve(b"rid-%d" % self.numbers, data.draw(demands(now)), LEASE)
+            return Reserve(b"rid-%d" % self.numbers, self.asked(data, now), LEASE)
         of = data.draw(st.sampled_from(earlier), label="of")
         amounts = data.draw(st.lists(st.sampled_from((0, 1, 3)), min_size=4, max_size=4), label="amounts")
         now_asked = tuple(d.of(n) for d, n in zip(of.demands, amounts, strict=False) if d.hold)
         if kind == "extend":
             return Extend(of.rid, now_asked, LEASE, data.draw(st.integers(1, 3), label="step"))
         return Settle(of.rid, now_asked) if kind == "settle" else Cancel(of.rid, of.demands, LEASE)
+
+    def asked(self, data: Any, now: int) -> tuple[Demand, ...]:
+        """What a new command asks for."""
+        return data.draw(demands(now))  # type: ignore[no-any-return]
 
     def merge(self, data: Any, now: int) -> Command:
         """Two subjects' balances of one limit go into the third's, or one is inherited by another."""
@@ -163,11 +169,15 @@ class StoreMachine(RuleBasedStateMachine):
         for command, outcome in zip(commands, outcomes, strict=True):
             expected = self.specified(command, outcome.now)
             self.latest = max(self.latest, outcome.now)
-            assert same(outcome, outcome.now) == same(expected, outcome.now), f"{command}\n{outcome}\n{expected}"
-            assert readings(command, outcome) == readings(command, expected), f"{command}\n{outcome}\n{expected}"
+            self.compare(command, outcome, expected)
             again = followed(command, outcome)
             onward += [] if again is None else [again]
         self.said += [*commands, *onward]
+
+    def compare(self, command: Command, outcome: Outcome, expected: Outcome) -> None:
+        """The store's answer is the specification's."""
+        assert same(outcome, outcome.now) == same(expected, outcome.now), f"{command}\n{outcome}\n{expected}"
+        assert readings(command, outcome) == readings(command, expected), f"{command}\n{outcome}\n{expected}"
 
     def specified(self, command: Command, now: int) -> Outcome:
         """The specification's answer."""
@@ -180,8 +190,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end every balance is what the specification says."""
+        now = self.clock.now
         try:
-            everything = [Demand((s, limit), verb_of(limit, 0, 0), 0) for s in SUBJECTS for limit in LIMITS]
+            everything = [Demand((s, limit), verb_of(limit, 0, now), 0) for s in SUBJECTS for limit in LIMITS]
             self.transact([Look(tuple(everything))])
         finally:
             self.runner.run(self.store.close())

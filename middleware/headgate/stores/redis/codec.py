@@ -1,0 +1,174 @@
+"""How commands are written for the script: keys, and a body that says all the rest.
+
+Law: pure; no I/O, no clock. A command is written whole, so that the script decides it by nothing else than what lies
+in Redis. The layout of a body is told in `wire.lua`, that of the keys in `keys`, how answers are read in `replies`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from headgate.errors import StoreError
+from headgate.quota.balance import LATE, Balance, Hold, new
+from headgate.quota.command import Cancel, Command, Demand, Extend, Inherit, Look, Merge, Reserve, Settle
+from headgate.stores.redis.keys import holds_key, overflow_keys, tag_of
+from headgate.stores.redis.lines import KINDS, Kept, asked, distinct, name_of, place_bytes
+from headgate.stores.redis.parcel import Give, Given, Heir, Parcelled, Take, Try, Undo, Weigh
+from headgate.stores.redis.replies import outcome
+
+__all__ = ["Packed", "arguments", "outcome", "packed", "tag_of"]
+
+_head = struct.Struct("<BHdddB").pack
+"""Number of the command, number of its keys, now, lease, step, length of the rid."""
+
+
+_asked = Kept(distinct)
+"""What was written of the demands of reservations: a tariff hands out the same tuple again and again."""
+
+
+class Packed(NamedTuple):
+    """A command for the script: the keys that it names, and its body."""
+
+    keys: tuple[bytes, ...]
+    body: bytes
+
+
+def packed(command: Command | Parcelled, now: int | None) -> Packed:
+    """The command at `now` (microseconds; None: the server's clock). That its places lie in one slot is the caller's
+    duty.
+
+    Raises StoreError for what the script cannot be told: a verb that it does not know, a `rid` of over 255 bytes; and
+    ValueError for a reservation that names a place twice.
+
+    >>> from headgate.quota.command import Demand
+    >>> from headgate.quota.window import Total
+    >>> packed(Look((Demand((b"acme's--its key.", "life"), Total(9), 0),)), now=None).keys
+    (b"hg{acme's--}its key.",)
+    """
+    at = -1 if now is None else now
+    try:
+        if type(command) is Reserve:  # nearly always
+            rid, demands, lease = command
+            receipts, keys, tail = _asked.of(demands)
+            body = _head(1, len(keys) + 1, at, lease, 0, len(rid)) + rid + tail
+            return new(Packed, ((receipts + rid, *keys), body))
+        return _packers[type(command)](command, at)
+    except KeyError:
+        raise StoreError(f"the Redis store knows no {type(command).__name__}", transient=False) from None
+    except struct.error as error:
+        name = type(command).__name__
+        raise StoreError(f"the Redis store cannot be told this {name}: {error}", transient=False) from None
+
+
+def arguments(packs: Sequence[Packed], tag: bytes | None, *, full: bool) -> list[bytes]:
+    """What follows the script's digest in EVALSHA: the keys' number, the keys, and the script's arguments.
+
+    `tag`: what all keys share, None where there are no slots; `full`: the server has no memory left.
+    """
+    keys = [overflow_keys(tag)[0]]
+    for pack in packs:
+        keys += pack.keys
+    read = len(keys)
+    if tag is not None:
+        # A slot that is on its way to another node is served only where all its keys are: so all have to be named.
+        keys += {holds_key(key): None for key in keys if key[1] in b"go"}
+    return [b"%d" % len(keys), *keys, b"full" if full else b"", b"%d" % read, *[pack.body for pack in packs]]
+
+
+def _try(command: Try, now: int) -> Packed:
+    rid, demands, lease, short = command
+    receipts, keys, tail = _asked.of(demands)
+    return Packed((receipts + rid, *keys), _head(8, len(keys) + 1, now, lease, short, len(rid)) + rid + tail)
+
+
+def _extend(command: Extend, now: int) -> Packed:
+    rid, demands, lease, step = command
+    _, keys, tail = asked(demands)
+    return Packed(keys, _head(2, len(keys), now, lease, step, len(rid)) + rid + tail)
+
+
+def _settle(command: Settle, now: int) -> Packed:
+    rid, demands = command
+    _, keys, tail = asked(demands)
+    return Packed(keys, _head(3, len(keys), now, 0, 0, len(rid)) + rid + tail)
+
+
+def _cancel(command: Any, now: int) -> Packed:
+    receipts, keys, tail = asked(command.demands)
+    number, lease = (4, command.lease) if type(command) is Cancel else (9, 0)
+    rid = command.rid
+    return Packed((receipts + rid, *keys), _head(number, len(keys) + 1, now, lease, 0, len(rid)) + rid + tail)
+
+
+def _look(command: Look, now: int) -> Packed:
+    _, keys, tail = asked(command.demands)
+    return Packed(keys, _head(5, len(keys), now, 0, 0, 0) + tail)
+
+
+def _weigh(command: Weigh, now: int) -> Packed:
+    _, keys, tail = _asked.of(command.demands)
+    return Packed(keys, _head(14, len(keys), now, 0, 0, 0) + tail)
+
+
+def _merge(command: Merge, now: int) -> Packed:
+    _, keys, tail = asked(command.demands)
+    return Packed(keys, _head(6, len(keys), now, 0, 0, 0) + tail + place_bytes(command.into.place))
+
+
+def _inherit(command: Inherit, now: int) -> Packed:
+    _, keys, tail = asked(command.demands)
+    return Packed(keys, _head(7, len(keys), now, 0, 0, 0) + tail)
+
+
+def _give(command: Give, now: int) -> Packed:
+    keys, tail, outbox = _moving(command.source)
+    head = _head(10, 2, now, 0, 0, len(command.id)) + command.id
+    return Packed((*keys, outbox), head + tail + place_bytes(command.into.place))
+
+
+def _take(command: Take, now: int) -> Packed:
+    (into, parcel) = command
+    receipts, keys, tail = asked((into,))
+    # Remembered for longer than its sender keeps it, though their clocks may differ.
+    head = _head(11, 2, now, parcel.until + LATE, 0, len(parcel.id)) + parcel.id
+    return Packed((receipts + parcel.id, *keys), head + tail + _balance(parcel.balance))
+
+
+def _given(command: Given, now: int) -> Packed:
+    keys, tail, outbox = _moving(command.source)
+    return Packed((*keys, outbox), _head(12, 2, now, 0, 0, len(command.id)) + command.id + tail)
+
+
+def _heir(command: Heir, now: int) -> Packed:
+    _, keys, tail = asked((command.into,))
+    window = asked((command.source,)).tail
+    return Packed(keys, _head(13, 1, now, 0, 0, 0) + tail + window + _balance(command.balance))
+
+
+def _moving(source: Demand) -> tuple[tuple[bytes, ...], bytes, bytes]:
+    """Keys and tail of a place that something is taken out of, and the key at which it then waits."""
+    _, keys, tail = asked((source,))
+    return keys, tail, b"hm" + keys[0][2:] + name_of(source.place[1])
+
+
+def _balance(balance: Balance | None) -> bytes:
+    """A balance in a body, with each of its holds."""
+    if balance is None:
+        return b"\0"
+    kind, used, since, until, spec, parts, holds = balance
+    by_rid: Mapping[bytes, Hold]
+    by_rid, seen = (holds.by_rid, holds.seen) if holds is not None else ({}, 0)
+    written = [struct.pack("<BdddddHI", KINDS[kind], used, since, until, spec, seen, len(parts), len(by_rid))]
+    written += [struct.pack("<dd", part, units) for part, units in parts]
+    for rid, hold in by_rid.items():
+        written += [struct.pack("<B", len(rid)), rid]
+        written.append(struct.pack("<dddB", hold.amount, hold.until, hold.step, hold.lapsed))
+    return b"".join(written)
+
+
+_packers: dict[type, Callable[[Any, int], Packed]] = {
+    Extend: _extend, Settle: _settle, Cancel: _cancel, Look: _look, Merge: _merge,
+    Inherit: _inherit, Try: _try, Undo: _cancel, Weigh: _weigh, Give: _give, Take: _take, Given: _given, Heir: _heir,
+}  # fmt: skip

@@ -1,0 +1,298 @@
+-- What the commands do. Beside it: quota/ledger.py, which is the specification; this does the same, line by line.
+--
+-- KEYS: a reservation's and a cancellation's first key is the receipt's.
+-- ARGV: see wire.lua.
+-- Why: all or nothing is decided on values, and only what is decided is kept. No key is written before the last
+-- command of a call has been decided (run.lua): a call that fails has done nothing.
+
+local nothing = {} -- an `after` without entries; never written
+
+local function receipt_at(at)
+  local text = receipts[KEYS[at]]
+  if text == nil then
+    text = values[at]
+  end
+  if text then
+    local granted, made, ends = unpacked("<BI7I7", text)
+    return ends > now and { granted = granted == 1, at = made } or nil
+  end
+end
+
+local function remember(at, granted)
+  local key, ends = KEYS[at], now + max(lease, REPEAT)
+  receipts[key] = packed("<BI7I7", granted and 1 or 0, now, ends)
+  receipts_put[#receipts_put + 1], receipts_put[#receipts_put + 2] = key, life_for(ends - now)
+end
+
+-- Why `need` does not fit, and when it will if nothing else happens: appended to a list as wire.lua tells it.
+local function refuse(list, n, used, since, ends, parts, held, need)
+  local verb = verb_at[n]
+  local free, at = verb:free(used), #list
+  -- What is used up of a lifetime stays used up: no time gives it back.
+  local most = verb.kind == TOTAL and max(0, free) or verb.capacity
+  list[at + 1] = n - 1
+  if need > most then
+    list[at + 2], list[at + 3], list[at + 4] = 1, most, 0
+    return
+  end
+  list[at + 2] = 0
+  local soon = now + POLL
+  local fits, wait = soon, 0
+  if need + held <= verb.capacity then -- [round]
+    fits, wait = verb:ready(used, since, ends, parts, need + held, now)
+  end
+  if need <= free then
+    if fits + wait > soon then
+      fits, wait = soon, 0
+    end
+  else
+    local later, after = verb:ready(used, since, ends, parts, need, now)
+    if later + after > fits + wait then
+      fits, wait = later, after
+    end
+  end
+  list[at + 3], list[at + 4] = fits, wait
+end
+
+local function tell_list(list)
+  for n = 1, #list do
+    tell(list[n])
+  end
+end
+
+-- What is written though nothing is granted: balances that would else be brought anew from what no longer holds.
+local function kept_also(after)
+  local ahead = now + CLOCK_SKEW
+  for n = 1, count do
+    local subject, name, verb = subject_of[n], name_at[n], verb_at[n]
+    local balance = balance_of(subject, name)
+    local holds = balance and balance.holds
+    if balance and not after[n] and (holds or balance.ends > now) then
+      local leases = holds and (holds.due <= now or holds.seen > ahead)
+      if leases or balance.since > ahead or balance.verb.spec ~= verb.spec or balance.verb.kind ~= verb.kind then
+        local used, since, ends, parts, kept = brought(subject, name, verb, balance, now)
+        after[n] = verb:put(used, since, ends, parts, 0, kept, now)
+      end
+    end
+  end
+end
+
+local function keep_all(after)
+  for n = 1, count do
+    if after[n] then
+      keep(subject_of[n], name_at[n], after[n])
+    end
+  end
+end
+
+local function refused(refusals, shadowed)
+  local after = {}
+  kept_also(after)
+  keep_all(after)
+  tell(2)
+  tell(now)
+  tell(#shadowed / 4)
+  tell(#refusals / 4)
+  tell_balances()
+  tell_list(shadowed)
+  tell_list(refusals)
+end
+
+local function granted(after, shadowed)
+  keep_all(after)
+  out[1], out[2], out[3], size = 1, now, #shadowed / 4, 3
+  tell_balances()
+  if #shadowed > 0 then
+    tell_list(shadowed)
+  end
+end
+
+-- Whether `rid` was heard of before; then its outcome is told.
+local function repeated(receipt)
+  if not receipt then
+    return false
+  end
+  if receipt.granted then
+    granted(nothing, nothing)
+  else
+    tell(3)
+    tell(now)
+    tell(0)
+  end
+  return true
+end
+
+-- `short`: how long what would be used at once is held instead (see `Try` in parcel.py); nil where it is used.
+-- `weighed`: it is refused elsewhere, and only asked what would refuse here (see `Weigh` there).
+local function reserve(short, weighed)
+  if not weighed and repeated(receipt_at(first_key)) then
+    return
+  end
+  local after, refusals, shadowed = {}, nothing, nothing
+  for n = 1, count do
+    local subject, name, verb, amount = subject_of[n], name_at[n], verb_at[n], amount_of[n]
+    local hold, time = hold_at[n], lease
+    local balance = balance_of(subject, name)
+    if short and not hold and amount > 0 then
+      hold, time = true, short
+    end
+    if not hold and not (balance and balance.holds) then
+      -- Nothing is held and nothing is to be: the way of nearly every request, in one step.
+      after[n] = verb:take(balance, amount, now)
+    end
+    if not after[n] then
+      local used, since, ends, parts, holds = brought(subject, name, verb, balance, now)
+      local held = holds and holds.held or 0
+      local need = hold and amount == 0 and 1 or amount
+      if need > verb:free(used) - held then
+        if shadow_at[n] then
+          shadowed = shadowed == nothing and {} or shadowed
+          refuse(shadowed, n, used, since, ends, parts, held, need)
+        else
+          refusals = refusals == nothing and {} or refusals
+          refuse(refusals, n, used, since, ends, parts, held, need)
+        end
+      else
+        if hold then
+          -- Already here only if a repeat comes later than any should: then it holds nothing twice.
+          if not weighed and not (holds and hold_of(subject, name, holds, rid)) then
+            local mine = { amount = amount, ends = now + time, step = 0, lapsed = false }
+            holds = altered(holds, rid, nil, mine, now)
+          end
+          amount = 0
+        end
+        after[n] = verb:put(used, since, ends, parts, amount, holds, now)
+      end
+    end
+  end
+  if weighed or #refusals > 0 then
+    return refused(refusals, shadowed)
+  end
+  if #shadowed > 0 then
+    kept_also(after)
+  end
+  remember(first_key, true)
+  granted(after, shadowed)
+end
+
+-- The demands where their holds are now, or none if none was moved.
+local function gone()
+  tell(3)
+  tell(now)
+  local places = {}
+  for n = 1, count do
+    local balance = balance_of(subject_of[n], name_at[n])
+    local holds = balance and balance.holds
+    local mine = holds and hold_of(subject_of[n], name_at[n], holds, rid)
+    if mine and mine.to then
+      places[#places + 1] = { n - 1, mine.to }
+    end
+  end
+  tell(#places)
+  for _, place in ipairs(places) do
+    tell(place[1])
+    tell_bytes(place[2])
+  end
+end
+
+local function extend()
+  local after, refusals, shadowed = {}, {}, {}
+  for n = 1, count do
+    local subject, name, verb, amount = subject_of[n], name_at[n], verb_at[n], amount_of[n]
+    local used, since, ends, parts, holds = brought(subject, name, verb, balance_of(subject, name), now)
+    local mine = holds and hold_of(subject, name, holds, rid)
+    if not mine or mine.lapsed then
+      if not shadow_at[n] or (mine and mine.to) then
+        return gone()
+      end
+    elseif mine.step < step then
+      local others, need = holds.held - mine.amount, mine.amount + amount -- [round]
+      if amount > 0 and need > verb:free(used) - others then
+        refuse(shadow_at[n] and shadowed or refusals, n, used, since, ends, parts, others, need)
+        need = mine.amount
+      end
+      local grown = { amount = need, ends = now + lease, step = step, lapsed = false }
+      after[n] = verb:put(used, since, ends, parts, 0, altered(holds, rid, mine, grown, now), now)
+    end
+  end
+  if #refusals > 0 then
+    return refused(refusals, shadowed)
+  end
+  granted(after, shadowed)
+end
+
+local function settled(after, adds, moved)
+  keep_all(after)
+  tell(4)
+  tell(now)
+  tell(adds and count or 0)
+  tell(#moved / 2)
+  tell_balances()
+  for n = 1, adds and count or 0 do
+    tell(adds[n] or 0)
+  end
+  for n = 1, #moved, 2 do
+    tell(moved[n])
+    tell_bytes(moved[n + 1])
+  end
+end
+
+local function settle()
+  local after, moved, adds = {}, {}, {}
+  for n = 1, count do
+    local subject, name, verb, actual = subject_of[n], name_at[n], verb_at[n], amount_of[n]
+    local used, since, ends, parts, holds = brought(subject, name, verb, balance_of(subject, name), now)
+    local mine = holds and hold_of(subject, name, holds, rid)
+    if mine and mine.to then
+      moved[#moved + 1], moved[#moved + 2] = n - 1, mine.to
+    elseif mine then -- else it was settled before, or never held here: once is all there is
+      if mine.lapsed then
+        if actual < mine.amount then
+          used, since, ends, parts =
+            verb:less(used, since, ends, parts, mine.amount - actual, mine.ends - LATE, now)
+        end
+        actual = max(0, actual - mine.amount)
+      end
+      adds[n] = actual
+      after[n] = verb:put(used, since, ends, parts, actual, altered(holds, rid, mine, false, now), now)
+    end
+  end
+  settled(after, adds, moved)
+end
+
+-- `undo`: the reservation is taken back without a trace (see `Undo` in parcel.py): nothing that was used at once is
+-- given back, and instead of a receipt that it was cancelled there is none that it was granted.
+local function cancel(undo)
+  local receipt = receipt_at(first_key)
+  local after, moved = {}, {}
+  for n = 1, count do
+    local subject, name, verb = subject_of[n], name_at[n], verb_at[n]
+    local used, since, ends, parts, holds = brought(subject, name, verb, balance_of(subject, name), now)
+    local mine = holds and hold_of(subject, name, holds, rid)
+    if mine and mine.to then
+      moved[#moved + 1], moved[#moved + 2] = n - 1, mine.to
+    elseif mine then
+      if mine.lapsed then
+        used, since, ends, parts = verb:less(used, since, ends, parts, mine.amount, mine.ends - LATE, now)
+      end
+      after[n] = verb:put(used, since, ends, parts, 0, altered(holds, rid, mine, false, now), now)
+    elseif not undo and not hold_at[n] and not shadow_at[n] and receipt and receipt.granted then
+      -- A shadow demand may not have been charged: to give it back could free what others used.
+      used, since, ends, parts = verb:less(used, since, ends, parts, amount_of[n], receipt.at, now)
+      after[n] = verb:put(used, since, ends, parts, 0, holds, now)
+    end
+  end
+  if not undo then
+    remember(first_key, false)
+  elseif receipt and receipt.granted then
+    receipts[KEYS[first_key]] = false
+    receipts_put[#receipts_put + 1], receipts_put[#receipts_put + 2] = KEYS[first_key], ""
+  end
+  settled(after, nil, moved)
+end
+
+local function look()
+  tell(5)
+  tell(now)
+  tell_balances(true)
+end

@@ -1,0 +1,158 @@
+-- Give, take, given and heir: a merge and an inheritance whose places lie in different slots. Beside it: parcel.py.
+--
+-- KEYS: give and given: the subject's and the outbox; take: a receipt's and the subject's; heir: the subject's.
+-- ARGV: `rid` is the parcel's id; `lease` of a take is the instant up to which it is remembered. Then, behind the
+-- demand: give: the place of `into`; take: the balance; heir: the source's line, as a demand, and its balance or one
+-- 0.
+-- A balance: kind B, used d, since d, ends d, spec d, seen d (of its holds), how many parts H and holds I, parts dd
+-- each, holds: rid B c0, amount d, ends d, step d, lapsed B.
+-- Why: what is moved must be in the source, in the outbox or in the target, and never in two of them. So the source
+-- keeps what it has given until it is told that it was taken, and the target remembers what it has taken for as long
+-- as the source may send it.
+
+-- The balance that a body holds from `pos` on, or nil.
+local function balance_read()
+  local kind, used, since, ends, spec, seen, many_parts, many_holds
+  kind, pos = unpacked("<B", body, pos)
+  if kind == 0 then
+    return nil
+  end
+  local parts, by = nil, {}
+  used, since, ends, spec, seen, many_parts, many_holds, pos = unpacked("<dddddHI", body, pos)
+  for n = 1, many_parts do
+    parts = parts or {}
+    parts[2 * n - 1], parts[2 * n], pos = unpacked("<dd", body, pos)
+  end
+  for _ = 1, many_holds do
+    local hold, id, over = {}, nil, nil
+    id, hold.amount, hold.ends, hold.step, over, pos = unpacked("<Bc0dddB", body, pos)
+    hold.lapsed = over == 1
+    by[id] = hold
+  end
+  return {
+    verb = { kind = kind, spec = spec }, used = used, since = since, ends = ends, parts = parts,
+    holds = next(by) and summed(by, seen) or nil,
+  }
+end
+
+-- The text of a parcel: until when it is kept, its id, the place it goes to, and the balance as `tell_balance` tells
+-- it, with its kind and spec, for another policy may read it, and all its holds.
+local function parcel_text(to, left, moving, ends)
+  tell(ends)
+  tell_bytes(rid)
+  tell_bytes(to)
+  if next(moving) then
+    left.holds = summed(moving, now)
+  end
+  verb_at[1] = nothing
+  tell_balance(1, left, true)
+  verb_at[1] = left.verb
+  return told()
+end
+
+-- What waits at an outbox, as far as this call knows.
+local function waiting_at(key, value)
+  local put = outbox_puts[key]
+  if put == nil then
+    return value
+  end
+  return put and put.text
+end
+
+local function give()
+  local subject, name, own = subject_of[1], name_at[1], verb_at[1]
+  local key, to, after = KEYS[first_key + 1], sub(body, pos), {}
+  local waiting, balance = waiting_at(key, values[first_key + 1]), balance_of(subject, name)
+  if not waiting and balance then
+    local left, moving, stays = parted(subject, name, own, balance, to)
+    if left then
+      local ends = left.ends
+      for _, hold in pairs(moving) do
+        -- Until it is forgotten, and until what it is charged when its lease ends does not count any more.
+        local used, since, last, parts = own:bring(left, hold.ends)
+        ends = max(ends, hold.ends + LATE, own:put(used, since, last, parts, hold.amount, nil, hold.ends).ends)
+      end
+      waiting = parcel_text(to, left, moving, ends)
+      outbox_puts[key] = { text = waiting, life = life_for(ends - now) }
+      size, after[1] = 0, stays
+    end
+  end
+  keep_all(after)
+  tell(6)
+  tell(now)
+  tell(waiting and 1 or 0)
+  tell_balances()
+  if waiting then
+    flushed()
+    pieces[#pieces + 1] = waiting
+  end
+end
+
+local function take()
+  local into, name, verb, after = subject_of[1], name_at[1], verb_at[1], {}
+  if not receipt_at(first_key) and lease > now then -- else nothing of it counts any more
+    local left, moving = parted(nil, nil, verb, balance_read(), "")
+    if left then
+      local used, since, ends, parts, union = brought(into, name, verb, balance_of(into, name), now)
+      local by = copied(into, name, union)
+      used, since, ends, parts = joined(verb, used, since, ends, parts, left)
+      for id, hold in pairs(moving) do
+        by[id] = united(by[id], hold)
+      end
+      after[1] = verb:put(used, since, ends, parts, 0, summed(by, now), now)
+    end
+    lease = lease - now -- as `remember` counts it
+    remember(first_key, true)
+  end
+  settled(after, nil, nothing)
+end
+
+local function given()
+  local key = KEYS[first_key + 1]
+  local waiting = waiting_at(key, values[first_key + 1])
+  -- Eight bytes until when it is kept, eight for the length of the id, the id.
+  if waiting and sub(waiting, 17, 16 + unpacked("<i8", waiting, 9)) == rid then
+    outbox_puts[key] = false
+  end
+  settled(nothing, nil, nothing)
+end
+
+local function heir()
+  local _, text, after = nil, nil, {}
+  _, _, _, _, text, pos = unpacked("<HHBdHc0", body, pos)
+  local line = lines[text] or line_of(text)
+  if not line.verb.bring then
+    readied(line)
+  end
+  local own = line.verb
+  local used, since, ends, parts = brought(nil, nil, own, balance_read(), now)
+  inherited(own:put(used, since, ends, parts, 0, nil, now), after)
+  settled(after, nil, nothing)
+end
+
+return {
+  [6] = function()
+    read_demands(first_key, 1, true)
+    merge()
+  end,
+  [7] = function()
+    read_demands(first_key, 1)
+    inherit()
+  end,
+  [10] = function()
+    read_demands(first_key, 0)
+    give()
+  end,
+  [11] = function()
+    read_demands(first_key + 1, 1, true)
+    take()
+  end,
+  [12] = function()
+    read_demands(first_key, 0)
+    given()
+  end,
+  [13] = function()
+    read_demands(first_key, 1)
+    heir()
+  end,
+}

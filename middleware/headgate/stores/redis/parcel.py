@@ -1,0 +1,120 @@
+"""What is said to the slots of a cluster besides the ledger's own commands, and what they answer.
+
+Law: as with commands, each may be said again and then means the same. Each lies in one slot; what has to happen in
+several is a matter of who says them in which order (see `phases` and `moving`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from headgate.quota.balance import FOREVER, Balance
+from headgate.quota.command import Demand, Place
+
+
+class Try(NamedTuple):
+    """A `Reserve` whose at-once amounts are only held, for `short` (microseconds), until they are settled or undone.
+
+    Decided as the reservation would be; demands that hold anyway do so for `lease`. The outcome is that of a
+    `Reserve`, with the balances as they are then."""
+
+    rid: bytes
+    demands: tuple[Demand, ...]
+    lease: int
+    short: int
+
+
+class Undo(NamedTuple):
+    """Takes back without a trace what `rid` holds: as if it had never been reserved.
+
+    Where it holds nothing, nothing changes; what was used at once stays used. That it was granted is forgotten, that
+    it was cancelled is not. The outcome is that of a `Cancel`."""
+
+    rid: bytes
+    demands: tuple[Demand, ...]
+
+
+class Weigh(NamedTuple):
+    """What a `Reserve` would be answered here that is refused elsewhere: nothing is charged, nothing is remembered.
+
+    The outcome is always a `Refused`, with the refusals of this slot, which may be none; it writes what a refusal
+    does."""
+
+    demands: tuple[Demand, ...]
+
+
+class Parcel(NamedTuple):
+    """What a merge moves out of one balance, on its way to the place `into`.
+
+    `balance` is what was used, and holds only what moves, each by its `rid`. From `until` (microseconds) on nothing of
+    it counts any more: its sender keeps it for that long, and so must be remembered who has taken it."""
+
+    id: bytes
+    into: Place
+    balance: Balance
+    until: int = FOREVER
+
+
+class Give(NamedTuple):
+    """Take out of `source` what a `Merge` into `into` would move, leave notes, and keep it until it is `Given`.
+
+    `id` is made by who says it, 16 random bytes; said again, the same parcel is answered. A parcel that waits already
+    is answered as it is, whatever its id and whereto; then nothing more is taken out."""
+
+    id: bytes
+    into: Demand
+    source: Demand
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """The place that it changes."""
+        return (self.source,)
+
+
+class Take(NamedTuple):
+    """Add a parcel to `into`, as a `Merge` would, once however often it is said."""
+
+    into: Demand
+    parcel: Parcel
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """The place that it changes."""
+        return (self.into,)
+
+
+class Given(NamedTuple):
+    """The parcel with this `id` has been taken: `source` need not keep it any longer."""
+
+    id: bytes
+    source: Demand
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """The place that it is about."""
+        return (self.source,)
+
+
+class Heir(NamedTuple):
+    """An `Inherit` whose source lies elsewhere: `balance` is what a look found there, None for nothing."""
+
+    into: Demand
+    source: Demand
+    balance: Balance | None
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """The place that it changes."""
+        return (self.into,)
+
+
+class Parted(NamedTuple):
+    """What a `Give` answers: the source's balance after it, and the parcel; None where there was nothing to move."""
+
+    now: int
+    balance: Balance | None
+    parcel: Parcel | None
+
+
+Parcelled = Try | Undo | Weigh | Give | Take | Given | Heir
+"""All of them that are said."""
