@@ -246,8 +246,6 @@ def _not_enforced(root: Found, meters: Mapping[str, Meter]) -> tuple[str, ...]:
         meter = meters[found.value_of("meter")]
         if not meter.enforced:
             said.append(f"limit `{name}`: its meter `{meter.name}` is not measured yet")
-        if found.has("slice"):
-            said.append(f"limit `{name}`: `slice`: every request asks the store")
     return tuple(said)
 
 

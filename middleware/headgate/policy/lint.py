@@ -167,8 +167,6 @@ def _later(root: Found, out: Findings) -> None:
                 "HG902", meter.mark, f"limit `{name}` neither counts nor refuses yet: {_why(measured)}",
                 advice="for now count it in the endpoint: `from: app`, and `charge(request, …)`",
             )  # fmt: skip
-        if found.get("slice") is not None:
-            out.add("HG903", found.names["slice"], "`slice` is not acted upon yet: every request asks the store")
 
 
 _NOBODY = ENGINES_LATER["acceptance"]
