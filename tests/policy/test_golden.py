@@ -3,8 +3,8 @@
 After a change of wording: `GOLDEN=write python -Im pytest tests/policy/test_golden.py`, and read the difference.
 
 A golden file may say in comments at its top how it is read: `# paths: a.yaml b.yaml`, `# env: NAME=value`,
-`# file: NAME` (what follows stands in a file of that name), `# fill: N` (N more bytes), `# items: N` (N list items),
-`# wrong: N` (N list items that are wrong).
+`# store: URI` (where the ledger will be), `# file: NAME` (what follows stands in a file of that name), `# fill: N`
+(N more bytes), `# items: N` (N list items), `# wrong: N` (N list items that are wrong).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 
 from headgate.policy import Report, check
 from headgate.policy.numbers import NUMBERS
+from headgate.stores import keeping
 
 GOLDEN = Path(__file__).with_name("golden")
 FILES = sorted(GOLDEN.glob("*.yaml"))
@@ -39,7 +40,10 @@ def report_of(golden: Path) -> Report:
         parts = [b"", b"policy.yaml", *parts]
     for name, content in zip(parts[1::2], parts[2::2], strict=True):
         Path(name.decode()).write_bytes(content)
-    return check(paths[0].split() if paths else "policy.yaml", environ=environ)
+    store = re.search(r"^# store: (.*)$", head, re.M)
+    return check(
+        paths[0].split() if paths else "policy.yaml", environ=environ, store=keeping(store[1]) if store else None
+    )
 
 
 @pytest.mark.parametrize("golden", FILES, ids=lambda path: path.stem)

@@ -28,6 +28,12 @@ UNREADABLE = "HG101"
 NOT_ENFORCED = "HG901"
 """The number of a note that something is read and not acted upon by this version."""
 
+WEAKER = "HG906"
+"""The number of a note that the store promises less than others."""
+
+LISTED = (NOT_ENFORCED, WEAKER)
+"""Notes that have lists of their own at the end, which say it with fewer lines."""
+
 
 class Format(StrEnum):
     """How a report is written."""
@@ -43,16 +49,22 @@ def check(
     ] = None,
     format: Annotated[Format, typer.Option("--format", help="How the report is written.")] = Format.TEXT,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as problems.")] = False,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Where usage will be kept. Default: HEADGATE_STORE.")
+    ] = None,
 ) -> None:
     """Report every fault of a policy, each with its place, a number and what was probably meant.
 
+    What the store cannot keep of it is told, too; the store is not asked.
     Ends with 0 if the policy is fine, 1 if it has problems, 2 if it could not be read.
     """
     from headgate.policy import check as checked
+    from headgate.stores import keeping
 
     said = settings()
     files = tuple(paths or said.policy_paths())
-    report = checked(files, environ=os.environ, mode=said.mode)
+    keeper = keeping(said.store if store is None else store)
+    report = checked(files, environ=os.environ, mode=said.mode, store=keeper)
     keys = _keys(report.policy, files)
     wrong = [problem for problem in report.problems if problem.severity == "error"]
     warned = [problem for problem in report.problems if problem.severity == "warning"]
@@ -62,7 +74,7 @@ def check(
 
         typer.echo(json.dumps(_as_json(report, keys, fine), indent=2, ensure_ascii=False))
     else:
-        _as_text(report, keys)
+        _as_text(report, keys, "" if keeper is None else keeper.name)
     if any(problem.number == UNREADABLE for problem in wrong):
         raise typer.Exit(2)
     if not fine:
@@ -91,12 +103,11 @@ def _keys(policy: Policy | None, files: tuple[Path, ...]) -> list[str]:
     ]
 
 
-def _as_text(report: Report, keys: list[str]) -> None:
+def _as_text(report: Report, keys: list[str], store: str) -> None:
     from headgate.policy.problem import report_text
 
     policy = report.policy
-    # What is not enforced has a list of its own at the end, which says it with fewer lines.
-    shown = [problem for problem in report.problems if policy is None or problem.number != NOT_ENFORCED]
+    shown = [problem for problem in report.problems if policy is None or problem.number not in LISTED]
     if shown:
         typer.echo(report_text(shown))
     for line in keys:
@@ -113,6 +124,11 @@ def _as_text(report: Report, keys: list[str]) -> None:
         typer.echo("\nRead, checked and not enforced by this version:")
         for what in policy.not_enforced:
             typer.echo(f"  - {what}")
+    weaker = [problem.message for problem in report.problems if problem.number == WEAKER]
+    if weaker:
+        typer.echo(f"\nKept at {store}, which promises less than SQLite and Redis:")
+        for what in weaker:
+            typer.echo(f"  - {what.removeprefix(f'at {store} ')}")
 
 
 def _as_json(report: Report, keys: list[str], fine: bool) -> dict[str, Any]:

@@ -331,6 +331,13 @@ NUMBERS: dict[str, Number] = {
         "A limit that counts by org or group has one value for all its keys, and one by address one for everybody.",
         "Make the exception for the org, or for a limit that counts by key.",
     ),
+    "HG424": _error(
+        "A limit that the store cannot keep",
+        "A store behind the `limits` package (memcached, MongoDB) counts what is known before a request is served. "
+        "It can hold nothing until the truth is known, and cannot bring together what several orgs have used. Every "
+        "request that meets such a limit would find no ledger.",
+        "Keep usage in SQLite (one host) or in Redis or Valkey (a fleet): `HEADGATE_STORE`. Or take the limit out.",
+    ),
     # Warnings
     "HG501": _warning(
         "Some requests meet no limit",
@@ -429,13 +436,15 @@ NUMBERS: dict[str, Number] = {
         "The limit is checked and compiled; it neither counts nor refuses.",
         "For now, count it in the endpoint: `from: app`, and `charge(request, …)`.",
     ),
-    "HG903": _note(
-        "`slice` is not acted upon yet", "Every request asks the store: slower, and as exact.", "Nothing."
-    ),
     "HG904": _note(
         "Counted by address, and no proxy is trusted",
         "Behind a proxy all callers share its address, and so one counter.",
         "If there is a proxy in front, name it: `trust: {proxies: [10.0.0.0/8], header: x-forwarded-for}`.",
     ),
     "HG905": _note("A limit that is disabled", "It neither counts nor refuses.", "Nothing, if that is meant."),
+    "HG906": _note(
+        "A store that promises less",
+        "A store behind the `limits` package (memcached, MongoDB) keeps plain counters, and no more than those can.",
+        "Read the sentences. Where one of them matters to you, keep usage in SQLite or in Redis or Valkey.",
+    ),
 }
