@@ -35,6 +35,7 @@ def test_the_script_says_its_version_and_helps(run: Run) -> None:
         ("key", "revoke"),
         ("explain",),
         ("usage",),
+        ("doctor",),
     ):
         helped = run(*words, "--help")
         assert helped.exit_code == 0 and "Usage:" in helped.stdout

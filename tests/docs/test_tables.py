@@ -14,7 +14,11 @@ from headgate.quota.decision import told
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Rolling
 from headgate.settings import Settings, variable_of
-from headgate.stores import open_store
+from headgate.stores import fitness, open_store
+from headgate.stores.redis import doctor as of_redis
+from headgate.stores.redis.doctor import rights
+from headgate.stores.redis.scripts import SCRIPT
+from headgate.stores.sqlite import doctor as of_file
 
 
 def rows(page: Path, title: str) -> list[list[str]]:
@@ -97,7 +101,7 @@ def test_every_promise_names_tests_that_exist(repo: Path) -> None:
 def test_every_promise_that_is_kept_names_a_test(repo: Path) -> None:
     page = repo / "docs/promises.md"
     kept = rows(page, "## Kept") + rows(page, "## Kept in part")
-    assert len(kept) == 15
+    assert len(kept) == 21
     for cells in kept:
         assert NAMED.search(cells[-1]), cells[0]
 
@@ -121,3 +125,23 @@ def test_a_balance_takes_no_more_room_than_is_told(
     empty = asyncio.run(size(0, 1))
     full = [asyncio.run(size(step, subjects)) for step in range(1, steps + 1)]
     assert (full[-1] - empty) / subjects < most
+
+
+def test_every_finding_about_a_store_is_told_with_what_it_does(repo: Path) -> None:
+    kinds = (*of_redis.KINDS, *of_file.KINDS, fitness.ALONE)
+    table = [
+        (cells[0].strip("` "), tuple(cells[1].split(", ")), cells[3])
+        for cells in rows(repo / "docs/operations.md", "## Is the store fit?")
+    ]
+    assert table == [(kind.name, kind.severities, kind.why) for kind in kinds]
+    assert len({name for name, _, _ in table}) == len(table)
+
+
+def test_the_rights_that_a_user_of_a_server_needs_are_told(repo: Path) -> None:
+    _, _, rest = (repo / "docs/operations.md").read_text(encoding="utf-8").partition("\n## Is the store fit?\n")
+    section = rest.partition("\n## ")[0]
+    scripts = SCRIPT.text.decode()
+    usual, all_of_them = rights.needed("single", False, scripts), rights.needed("cluster", True, scripts)
+    assert rights.line(usual) in section
+    for command in (*(right.name for right in all_of_them), *rights.LOOKING):
+        assert f"+{command}" in section

@@ -1,4 +1,4 @@
-"""The command line: `headgate init`, `check`, `key`, `explain`, `config`, `usage`.
+"""The command line: `headgate init`, `check`, `key`, `explain`, `config`, `usage`, `doctor`.
 
 Law: what a person asked for goes to standard output, everything else to standard error. Whoever made a mistake reads
 what it was, in one line or with its place, and never a traceback; the exit code says which kind it was.
@@ -6,7 +6,7 @@ what it was, in one line or with its place, and never a traceback; the exit code
 | exit code | meaning |
 | --- | --- |
 | 0 | done; nothing found to be wrong |
-| 1 | the answer is no: a policy has problems, a key or a decision is not there |
+| 1 | the answer is no: a policy has problems, a store has faults, a key or a decision is not there |
 | 2 | it could not be done: wrong use, a file that cannot be read, a setting that is missing |
 | 130 | stopped by ctrl-C |
 
@@ -25,6 +25,7 @@ from typer.core import TyperGroup
 
 from headgate.cli.check import check
 from headgate.cli.config import config
+from headgate.cli.doctor import doctor
 from headgate.cli.explain import explain
 from headgate.cli.init import init
 from headgate.cli.key import key
@@ -68,6 +69,7 @@ app.command(short_help="Report all that is wrong with a policy.")(check)
 app.command(short_help="Say why a request is, or was, decided as it is.")(explain)
 app.command(short_help="Show every setting and where it comes from.")(config)
 app.command(short_help="Show what a key or an org has used.")(usage)
+app.command(short_help="Say whether the store is fit, and what to do where it is not.")(doctor)
 app.add_typer(key, name="key")
 
 
