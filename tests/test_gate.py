@@ -20,6 +20,7 @@ from headgate.policy import load
 from headgate.policy.compiled import Policy
 from headgate.quota.command import Cancel, Command, Outcome, Reserve
 from headgate.quota.decision import Action
+from headgate.quota.explain import recounted
 from headgate.quota.facts import Call, Principal
 from headgate.stores import open_store
 from headgate.testing import ManualClock
@@ -321,6 +322,37 @@ def test_without_the_store_each_limit_goes_its_way(
         limit = f"limits: {{day: {{meter: requests, per: org, quota: 20/day, on_store_error: {way}}}}}\n"
         gate = Gate(policy_of(limit), Broken(GONE), PEPPERS)
         assert await asked(gate, 3) == expected
+
+    run(story())
+
+
+def test_what_nobody_knows_of_a_limit_is_not_told_as_a_number(
+    policy_of: Callable[[str], Policy], heard: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    async def story() -> None:
+        gate = Gate(policy_of("limits: {day: {meter: requests, per: org, quota: 20/day}}\n"), Broken(GONE), PEPPERS)
+        assert await asked(gate, 1) == ["unavailable"]
+
+    run(story())
+    [denied] = heard("headgate.denied")
+    [row] = denied["limits"]
+    assert (row["asked"], row["of"]) == (1, 20)
+    assert not {"used", "held", "left", "resets"} & row.keys()
+    lines = recounted(denied, "UTC")
+    assert "  day: not known" in lines
+    assert "    stood at      asked 1, of 20" in lines
+
+
+def test_what_a_server_does_after_a_stop_of_minutes_is_undone(
+    policy_of: Callable[[str], Policy],
+) -> None:
+    async def story() -> None:
+        lost = StoreError("no answer", transient=True, unknown=True)
+        gate = Gate(policy_of("limits: {day: {meter: requests, per: org, quota: 20/day}}\n"), Broken(lost), PEPPERS)
+        assert await asked(gate, 1) == ["unavailable"]
+        [owed] = gate.resolver._owed
+        assert owed.until > asyncio.get_running_loop().time() + 300
+        await gate.resolver.close(0)
 
     run(story())
 

@@ -51,8 +51,9 @@ LOCAL_SHARE = 1_000
 ALLOW = Action.ALLOW
 """Looked up once: a member of an enumeration costs more than the name of a constant."""
 
-CANCELLED_FOR = REPEAT / SECOND
-"""How long (seconds) a cancellation is worth saying: afterwards nobody remembers what it would undo."""
+CANCELLED_FOR = LATE / SECOND
+"""How long (seconds) a cancellation is worth saying: a server that was stopped for minutes does then what it was
+asked before, and what it holds by that can be given back for so long after its lease."""
 
 SETTLED_FOR = LATE / SECOND
 """How long (seconds) a settlement is worth saying: so long after its lease a hold can still be corrected."""

@@ -24,7 +24,9 @@ from headgate.policy import load, sources
 from headgate.policy.compiled import Policy
 from headgate.quota.command import Look
 from headgate.settings import Settings
-from headgate.stores import open_store
+from headgate.stores import Store, fitness, keeping, open_store
+from headgate.stores.refusals import RefusalsStore
+from headgate.stores.slices import SlicedStore
 from headgate.telemetry import events, log_to
 
 Signature = tuple[tuple[str, int, int, int], ...]
@@ -33,6 +35,9 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 START_PATIENCE = 5.0
 """Seconds that a start waits for the store's first answer before it says so and goes on."""
+
+START_PAUSE = 0.2
+"""Seconds until a store that did not answer in time is asked once more at the start."""
 
 
 class Service:
@@ -96,13 +101,16 @@ class Service:
             self._seen = self._taken = self._signature()
             policy = self._policy()
             peppers = self._peppers(policy.mode)
+            store = open_store(
+                settings.store, clock=self._clock, deadline=self._deadline(), durability=settings.durability
+            )
             self._gate = Gate(
                 policy,
-                open_store(settings.store, clock=self._clock),
+                store if keeping(settings.store) is not None else _fronted(store),
                 peppers=peppers,
                 directory=open_directory(policy.identify.directory, base=self._base(), peppers=peppers),
                 clock=self._clock,
-                deadline=None if settings.deadline_ms is None else settings.deadline_ms / 1_000,
+                deadline=self._deadline(),
                 address="" if settings.store.startswith("memory:") else settings.store,
             )
         return self._gate
@@ -123,22 +131,42 @@ class Service:
             "headgate.started", policy=policy.name, version=policy.version, mode=policy.mode,
             store=self.settings.store.partition("://")[0], limits=len(policy.limits),
         )  # fmt: skip
+        keeper = keeping(self.settings.store)
+        if keeper is not None:
+            events.warning("headgate.store.weaker", store=keeper.name, what=list(keeper.weaker))
         if policy.not_enforced:
             events.warning("headgate.not_enforced", policy=policy.name, what=list(policy.not_enforced))
         # Behind the requests: the first of them waits for its own deadline and for nothing else.
         self._looking = asyncio.get_running_loop().create_task(self._looked())
 
     async def _looked(self) -> None:
-        """Ask the store for nothing, so that a wrong address is told at the start and not by the first requests.
+        """Ask the store for nothing, so that a wrong address is told at the start and not by the first requests; then
+        look whether it is fit to keep a ledger, and tell what is wrong with it.
 
         It stops no start: what happens without the store is the policy's to say, and the store may yet come.
         """
         try:
             async with asyncio.timeout(START_PATIENCE):
-                await self.gate.store.transact((Look(()),))
+                await self._asked_for_nothing()
+                settings = self.settings
+                report = await fitness.look(
+                    settings.store, durability=settings.durability, deadline=self._deadline(), thorough=False
+                )
+                fitness.tell(report.findings)
         except (StoreError, TimeoutError) as fault:
             reason = str(fault) or f"no answer within {START_PATIENCE:g} s"
             events.error("headgate.store.error", reason=reason, transient=getattr(fault, "transient", True), ways=[])
+
+    async def _asked_for_nothing(self) -> None:
+        """The first connection takes longer than a request would wait: it is made before one comes."""
+        while True:
+            try:
+                await self.gate.store.transact((Look(()),))
+                return
+            except StoreError as fault:
+                if not fault.unknown:
+                    raise
+            await asyncio.sleep(START_PAUSE)
 
     async def stop(self) -> None:
         """Settle what is under way and close the store. It can be started again."""
@@ -202,12 +230,19 @@ class Service:
     def _peppers(self, mode: str) -> tuple[bytes, ...]:
         """The peppers; for a policy that is disabled, one drawn for the moment where there is none."""
         try:
-            return self.settings.peppers()
+            peppers = self.settings.peppers()
         except SettingsError:
             if mode != "disabled":
                 raise
             self._standing_in = True
             return (secrets.token_bytes(32),)
+        keeper = keeping(self.settings.store)
+        if keeper is not None and len(peppers) > 1:
+            raise SettingsError(
+                f"HEADGATE_PEPPER_PREVIOUS: {keeper.name} cannot move usage from one pepper to the next; keep the "
+                "pepper as it is, or keep usage in SQLite or Redis"
+            )
+        return peppers
 
     def _with_pepper(self) -> None:
         """Raises SettingsError where the pepper in use was drawn for the moment: nothing may be kept under it."""
@@ -217,7 +252,12 @@ class Service:
             )
 
     def _policy(self) -> Policy:
-        return load(self.settings.policy_paths(), environ=self._environ, mode=self.settings.mode)
+        settings = self.settings
+        keeper = keeping(settings.store)
+        return load(settings.policy_paths(), environ=self._environ, mode=settings.mode, store=keeper)
+
+    def _deadline(self) -> float | None:
+        return None if self.settings.deadline_ms is None else self.settings.deadline_ms / 1_000
 
     def _base(self) -> Path:
         """The folder that file names in the policy are relative to: the first policy file's."""
@@ -265,6 +305,15 @@ class Service:
             self._listening.remove_signal_handler(signal.SIGHUP)
             signal.signal(signal.SIGHUP, self._before)
         self._listening = None
+
+
+def _fronted(store: Store) -> Store:
+    """A store as a worker asks it: slices spare most questions where the policy has any; and where each question
+    goes over a wire, what was refused a moment ago is not asked again."""
+    if store.immediate:
+        return store
+    sliced = SlicedStore(store)
+    return RefusalsStore(sliced) if store.punctual else sliced
 
 
 def _glance(file: Path) -> tuple[str, int, int, int]:

@@ -28,6 +28,9 @@ __all__ = ["Origin", "Settings", "SettingsError", "made_pepper"]
 
 PREFIX = "HEADGATE_"
 
+NO_SETTINGS = (PREFIX + "_", PREFIX + "TEST_", PREFIX + "BENCH_")
+"""How variables begin that are no settings: leaves of the policy, and what tests and benchmarks are told."""
+
 PEPPER_LEAST = 16
 """Characters of the shortest pepper that is taken: below that, whoever holds the ledger could guess it."""
 
@@ -308,7 +311,7 @@ def _sources(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, 
 
 
 def _unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
-    ours = [name for name in environ if name.upper().startswith(PREFIX) and not name.upper().startswith(PREFIX + "_")]
+    ours = [name for name in environ if name.upper().startswith(PREFIX) and not name.upper().startswith(NO_SETTINGS)]
     return tuple(sorted(name for name in ours if name[len(PREFIX) :].lower() not in Settings.model_fields))
 
 

@@ -151,7 +151,8 @@ def wait_ms(decision: Decision) -> int:
     least = max(1, -(-(decision.retry_at - decision.now) // 1_000))
     named = {refusal.limit for refusal in decision.refusals}
     subject = next((d.place[0] for d in decision.demands if d.place[1] in named), b"")
-    share = int.from_bytes(subject[:4], "big") / 2**32
+    # Its own end: how it begins it has in common with all keys of its org, which would come back in one moment.
+    share = int.from_bytes(subject[-4:], "big") / 2**32
     return least + int(share * min(least * SPREAD, SPREAD_MOST))
 
 
