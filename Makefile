@@ -9,8 +9,8 @@ RUN    := .venv/bin/python
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
 
-demo: .venv/.ready ## a gateway, two workers, the real openai client, a live table (DEMO_SECONDS bounds it)
-	@$(RUN) examples/demo.py
+demo: .venv/.ready ## a gateway, two workers, the real openai client, a live table (DEMO_SECONDS bounds it; STORE=redis)
+	@$(RUN) examples/demo.py --store $(or $(STORE),sqlite)
 
 test: lint unit ## everything that a change must pass
 
@@ -26,6 +26,8 @@ unit: .venv/.ready ## the tests alone
 bench: .venv/.bench ## figures beside the peers
 	@$(RUN) benchmarks/asgi.py
 	@$(RUN) benchmarks/stores.py
+	@$(RUN) benchmarks/decisions.py
+	@$(RUN) benchmarks/over_http.py
 
 chaos: .venv/.ready ## real processes, killed at random: long
 	@$(RUN) -Im pytest -m chaos tests

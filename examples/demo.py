@@ -1,14 +1,15 @@
 """`make demo`: a real server, real clients, and a count of what was served held against what was allowed.
 
 It makes the keys of four orgs (two of which are one customer), starts `llm_gateway` under uvicorn with two workers
-that share a SQLite ledger, and asks it for more than it may give, with OpenAI's own client, streaming and not; now
+that share a ledger, and asks it for more than it may give, with OpenAI's own client, streaming and not; now
 and then a client walks away in the middle of a stream. At the end the origin's own log is counted: the exit code is
 0 if the origin served exactly what the policy allows, 1 if not, 130 if it was stopped before.
 
-    DEMO_SECONDS=30 python examples/demo.py [--json] [--kill] [--mode shadow]
+    DEMO_SECONDS=30 python examples/demo.py [--json] [--kill] [--mode shadow] [--store redis]
 
 `--kill` kills one worker half way with SIGKILL; the count must still be right. `--mode shadow` lets everything pass:
-the verdict must then be that the origin served too much. A check that cannot fail proves nothing.
+the verdict must then be that the origin served too much. A check that cannot fail proves nothing. `--store redis`
+keeps the ledger in a Redis or Valkey that is started for the demo alone, instead of a SQLite file.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import httpx
 from demo_callers import CAST, Caller, introduced, used
 from demo_screen import Screen, summary
 from demo_sheet import Sheet
-from demo_stage import Server, Stage, Unready, serving
+from demo_stage import Server, Stage, Unready, ledger, serving
 from demo_tally import Tally, origin, tally
 from rich.console import Console
 
@@ -57,7 +58,7 @@ class Demo:
         """The whole demo; None if it was stopped before anything was asked."""
         sheet = Sheet(self.stage.policy)
         screen = Screen(self.console, sheet, self.seconds)
-        screen.cast(CAST)
+        screen.cast(CAST, self.stage.ledger[1])
         secrets = [await self.stage.new_key(o.name, o.plan) for o in CAST for _ in range(o.keys) if not self.stopped]
         if self.stopped:
             return None
@@ -131,8 +132,8 @@ async def _settled(callers: Sequence[Caller], client: httpx.AsyncClient) -> None
 async def staged(options: argparse.Namespace, seconds: float, console: Console) -> Tally | None:
     """Run the demo in a folder of its own. The first ctrl-C ends it early and in order, the second at once."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    with tempfile.TemporaryDirectory(prefix="headgate-demo-") as folder:
-        demo = Demo(Stage(Path(folder), options.mode, options.kill), seconds, console)
+    with tempfile.TemporaryDirectory(prefix="headgate-demo-") as folder, ledger(options.store, Path(folder)) as kept:
+        demo = Demo(Stage(Path(folder), options.mode, options.kill, kept), seconds, console)
 
         def interrupted() -> None:
             if demo.stopped and task is not None:
@@ -150,6 +151,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object and nothing else")
     parser.add_argument("--kill", action="store_true", help="kill one of the two workers half way")
     parser.add_argument("--mode", choices=("enforce", "shadow"), default="enforce", help="shadow refuses nobody")
+    parser.add_argument("--store", choices=("sqlite", "redis"), default="sqlite", help="where the ledger is kept")
     options = parser.parse_args()
     try:
         seconds = float(os.environ.get("DEMO_SECONDS") or 30)

@@ -67,9 +67,9 @@ class Screen:
         # Where nobody looks at a screen, a line stays a line.
         self._console.print(text, markup=False, soft_wrap=self._live is None)
 
-    def cast(self, orgs: Sequence[Org]) -> None:
+    def cast(self, orgs: Sequence[Org], ledger: str) -> None:
         """Who will call, in a sentence each."""
-        self.say("An LLM API behind headgate: 2 uvicorn workers, 1 SQLite ledger. Who calls it:")
+        self.say(f"An LLM API behind headgate: 2 uvicorn workers, {ledger}. Who calls it:")
         table = Table(box=None, show_header=False, padding=(0, 1))
         self._above = 1 + len(orgs)
         for org in orgs:

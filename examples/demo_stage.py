@@ -14,14 +14,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfile
 
 import httpx
 from demo_tally import notes
+
+from headgate.testing.servers import Server as Redis
+from headgate.testing.servers import ServerUnready
 
 GATEWAY = Path(__file__).parent / "llm_gateway"
 
@@ -33,6 +36,9 @@ GRACE = 10.0
 
 LAST_WORDS = 20
 """Lines shown of what a server complains of: enough for a policy's fault, or for the end of a traceback."""
+
+DEADLINE = "2000"
+"""Milliseconds that a request waits for the ledger: a machine that is busy with others is no outage to be shown."""
 
 SHORT_LEASE = "5s"
 """How long a killed worker's answers stay held where a worker is killed; a minute is the policy's own."""
@@ -47,11 +53,12 @@ class Unready(RuntimeError):
 
 @dataclass(frozen=True)
 class Stage:
-    """The folder, and how headgate is set up in it."""
+    """The folder, and how headgate is set up in it. `ledger`: where it is kept, as an address and in words."""
 
     folder: Path
     mode: str
     kill: bool
+    ledger: tuple[str, str]
     pepper: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +79,8 @@ class Stage:
         """The server's: this shell's own, without whatever settings it may hold for another headgate."""
         ours = {
             "HEADGATE_POLICIES": str(self.policy),
-            "HEADGATE_STORE": f"sqlite:///{self.folder / 'ledger.db'}",
+            "HEADGATE_STORE": self.ledger[0],
+            "HEADGATE_DEADLINE_MS": DEADLINE,
             "HEADGATE_PEPPER": self.pepper,
             "HEADGATE_MODE": self.mode,
             "HEADGATE_LOG": "stderr",
@@ -97,8 +105,27 @@ class Stage:
         return printed.decode().strip()
 
 
+@contextmanager
+def ledger(store: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """Where the ledger is kept, for as long as it is needed: a file in the folder, or a Redis of the demo's own.
+
+    Raises Unready where no Redis is installed, or it does not come up.
+    """
+    if store == "sqlite":
+        yield f"sqlite:///{folder / 'ledger.db'}", "1 SQLite ledger"
+        return
+    try:
+        redis = Redis().start()
+    except ServerUnready as fault:
+        raise Unready(str(fault)) from None
+    try:
+        yield redis.url, f"1 ledger in {redis.version}"
+    finally:
+        redis.stop()
+
+
 class Server:
-    """The gateway under uvicorn, with two workers that share the folder's ledger."""
+    """The gateway under uvicorn, with two workers that share the ledger."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage

@@ -21,8 +21,9 @@ def demo(*options: str, seconds: float) -> tuple[int, dict]:
     return ran.returncode, json.loads(ran.stdout)
 
 
-def test_the_origin_serves_exactly_what_the_policy_allows():
-    code, told = demo(seconds=4)
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_the_origin_serves_exactly_what_the_policy_allows(store):
+    code, told = demo("--store", store, seconds=4)
     assert (code, told["verdict"]) == (0, True), told
     assert told["refused"] > 0
     [budget] = [row for row in told["limits"] if row["subject"] == "cedar+dogwood"]
@@ -36,6 +37,7 @@ def test_in_shadow_too_much_is_served_and_the_demo_says_so():
 
 
 @pytest.mark.chaos
-def test_a_worker_killed_half_way_costs_no_exactness():
-    code, told = demo("--kill", seconds=6)
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_a_worker_killed_half_way_costs_no_exactness(store):
+    code, told = demo("--kill", "--store", store, seconds=6)
     assert (code, told["verdict"], told["killed"]) == (0, True, True), told
