@@ -43,7 +43,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headgate import Gate, HeadgateMiddleware, load
 from headgate.asgi import charge
 from headgate.directory import Callback
-from headgate.stores import open_store
+from headgate.stores import Store, open_store
 
 REQUESTS = 250
 ROUNDS = 160
@@ -87,17 +87,24 @@ def bare(endpoint: Callable[[Request], Awaitable[PlainTextResponse]] = hello) ->
 
 def headgate(count: int, *, holding: bool = False) -> ASGIApp:
     """The whole product: digest of the key, directory, limits, RateLimit headers, settlement."""
+    return HeadgateMiddleware(bare(reporting if holding else hello), gate=gate_of(count, holding=holding))
+
+
+def gate_of(count: int, *, holding: bool = False, store: Store | None = None, slice: str = "") -> Gate:
+    """Its gate: so many limits, counted in this process or at a store; with `slice` on each of them, and then under
+    another pepper: what is held in slices would be in the others' way."""
     text = "headgate: v1\npolicy: bench\nmode: enforce\nzone: UTC\non_store_error: closed\n"
     text += "identify: {key: [header.authorization.bearer], anonymous: refuse}\n"
     text += "meters: {rows: {from: app, reserve: 10}}\nlimits:\n"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "headgate.yaml")
-        file.write_text(text + "".join(f"  {row}\n" for row in (HOLDING if holding else HEADGATE)[:count]))
+        rows = (HOLDING if holding else HEADGATE)[:count]
+        text += "".join(f"  {row.replace('}', f', slice: {slice}}}') if slice else row}\n" for row in rows)
+        file.write_text(text)
         policy = load(file)
     keys = {f"hg_{n:040d}": {"key": f"k{n}", "org": f"o{n % 10}"} for n in range(KEYS)}
-    directory = Callback(keys.get, (b"bench" * 7,))
-    gate = Gate(policy, open_store("memory://"), peppers=(b"bench" * 7,), directory=directory)
-    return HeadgateMiddleware(bare(reporting if holding else hello), gate=gate)
+    peppers = ((b"slice" if slice else b"bench") * 7,)
+    return Gate(policy, store or open_store("memory://"), peppers=peppers, directory=Callback(keys.get, peppers))
 
 
 class ByHand:
