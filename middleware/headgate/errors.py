@@ -47,8 +47,8 @@ class AmountError(HeadgateError, ValueError):
 class StoreError(HeadgateError):
     """The store did not do what it was asked.
 
-    `transient`: the same may succeed later without anybody's help. `unknown`: it was asked and did not answer, so that
-    it may have been done; otherwise nothing was.
+    `transient`: the same may succeed later without anybody's help. `unknown`: it was asked and did not answer, so
+    that it may have been done; otherwise nothing was.
     """
 
     def __init__(self, message: str, *, transient: bool, unknown: bool = False) -> None:

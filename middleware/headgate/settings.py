@@ -74,9 +74,9 @@ class Settings(BaseSettings):
     (a fleet; also `rediss`, `unix`, `redis+sentinel`, `redis+cluster`, Valkey alike), or a storage that the `limits`
     package knows. By default a file beside the policy, so that a restart gives nobody a fresh quota."""
 
-    durability: Literal["fast", "replicated"] = Field(default="fast", description="When a fleet's store has answered.")
-    """Of Redis and Valkey: `fast` answers when the server has counted, `replicated` when a replica has it too (`WAIT`),
-    so that a failover loses nothing, at the price of a replica's round trip. Other stores do not read it."""
+    durability: Literal["fast", "replicated"] = Field(default="fast", description="When a fleet's store answers.")
+    """Of Redis and Valkey: `fast` answers when the server has counted, `replicated` when a replica has it as well
+    (`WAIT`), so that a failover loses nothing, at the price of a replica's round trip. Others do not read it."""
 
     mode: Literal["", "enforce", "shadow", "disabled"] = Field(default="", description="Replaces the policy's mode.")
     """`shadow` decides and denies nothing, `disabled` lets everything pass. Empty: the policy's own mode, as it was
@@ -145,7 +145,9 @@ class Settings(BaseSettings):
     @classmethod
     def _an_address(cls, value: str) -> str:
         if not re.match(r"[a-z][a-z0-9+.-]*://", value):
-            raise ValueError("is not the address of a store: `memory://`, `sqlite:///headgate.db`, `redis://127.0.0.1`")
+            raise ValueError(
+                "is not the address of a store: `memory://`, `sqlite:///headgate.db`, `redis://127.0.0.1`"
+            )
         return value
 
     @field_validator("prefix")

@@ -23,8 +23,8 @@ class Store(Protocol):
     not read thousands of them to tell that one more was added.
 
     `immediate`: `transact` never waits, so that no deadline need be kept for it. `deadline`: how long (seconds) a
-    caller should wait for this store where the operator says nothing; 0 for one that is immediate. `punctual`: it keeps
-    that time by itself, so that a caller needs no timer of its own.
+    caller should wait for this store where the operator says nothing; 0 for one that is immediate. `punctual`: it
+    keeps that time by itself, so that a caller needs no timer of its own.
     """
 
     @property

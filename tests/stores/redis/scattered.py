@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from headgate.clock import SECOND
 from headgate.quota.balance import Balance
-from headgate.quota.command import Command, Demand, Gone, Inherit, Merge, Outcome, Seen
+from headgate.quota.command import Command, Demand, Gone, Inherit, Merge, Outcome, Reserve, Seen
 from headgate.quota.holds import brought
 from headgate.quota.window import Quota
 from headgate.testing.store_machine import LIMITS, MOVES, StoreMachine
@@ -39,7 +39,15 @@ class ScatteredMachine(StoreMachine):
         return tuple(d._replace(hold=d.place[1] in self.held) for d in super().asked(data, now))
 
     def transact(self, commands: list[Command]) -> None:
-        super().transact([as_of(command, self.clock.now) for command in commands])
+        said = [as_of(command, self.clock.now) for command in commands if not self.forgotten(command)]
+        if said:
+            super().transact(said)
+
+    def forgotten(self, command: Command) -> bool:
+        """Whether a reservation is said again though nobody remembers its verdict any more. That is a new one under
+        an old id; where it is refused, what is taken back is the old one's, too. Nobody says one so late."""
+        receipt = self.receipts.get(getattr(command, "rid", b""))
+        return isinstance(command, Reserve) and receipt is not None and receipt.until <= self.clock.now
 
     def compare(self, command: Command, outcome: Outcome, expected: Outcome) -> None:
         ours, theirs = (meant(command, one, outcome.now) for one in (outcome, expected))

@@ -77,8 +77,9 @@ BUGS: dict[str, tuple[Finder, str, str, str]] = {
     "a window that has ended opens again": (ended, "window", "if last > ends then", "if true then"),
     "a merge copies": (ScriptMachine, "merge", "after[n], moved = stays, true", "moved = true"),
     "a moved hold leaves no note": (ScriptMachine, "merge", "= note(hold, to)", "= hold.to and hold"),
-    "all instants follow the newest": (
-        unasked, "plain", "if base ~= now and before ~= on_base then\n    return false", "if false then"
+    "all instants follow the newest": (unasked, "plain", "elseif before_of[n] == on_base then", "elseif true then"),
+    "a subject that is named in turn begins anew": (
+        PlainMachine, "plain", "while here <= many and key_of[here] ~= key do", "while here <= many do"
     ),
     "calendars of one kind are one window": (
         ScriptMachine, "rows", "if sub(head, last - 8, last) == bytes then",

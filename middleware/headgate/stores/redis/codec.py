@@ -123,9 +123,9 @@ def _inherit(command: Inherit, now: int) -> Packed:
 
 
 def _give(command: Give, now: int) -> Packed:
-    keys, tail, outbox = _moving(command.source)
-    head = _head(10, 2, now, 0, 0, len(command.id)) + command.id
-    return Packed((*keys, outbox), head + tail + place_bytes(command.into.place))
+    keys, tail = _moving(command.id, command.source)
+    head = _head(10, 3, now, 0, 0, len(command.id)) + command.id
+    return Packed(keys, head + tail + place_bytes(command.into.place))
 
 
 def _take(command: Take, now: int) -> Packed:
@@ -137,8 +137,8 @@ def _take(command: Take, now: int) -> Packed:
 
 
 def _given(command: Given, now: int) -> Packed:
-    keys, tail, outbox = _moving(command.source)
-    return Packed((*keys, outbox), _head(12, 2, now, 0, 0, len(command.id)) + command.id + tail)
+    keys, tail = _moving(command.id, command.source)
+    return Packed(keys, _head(12, 3, now, 0, 0, len(command.id)) + command.id + tail)
 
 
 def _heir(command: Heir, now: int) -> Packed:
@@ -147,10 +147,10 @@ def _heir(command: Heir, now: int) -> Packed:
     return Packed(keys, _head(13, 1, now, 0, 0, 0) + tail + window + _balance(command.balance))
 
 
-def _moving(source: Demand) -> tuple[tuple[bytes, ...], bytes, bytes]:
-    """Keys and tail of a place that something is taken out of, and the key at which it then waits."""
-    _, keys, tail = asked((source,))
-    return keys, tail, b"hm" + keys[0][2:] + name_of(source.place[1])
+def _moving(ident: bytes, source: Demand) -> tuple[tuple[bytes, ...], bytes]:
+    """Keys and tail of a place that something is taken out of: whether it was given, the place, where it waits."""
+    receipts, keys, tail = asked((source,))
+    return (receipts + b"given " + ident, *keys, b"hm" + keys[0][2:] + name_of(source.place[1])), tail
 
 
 def _balance(balance: Balance | None) -> bytes:

@@ -151,9 +151,16 @@ class Errands:
         until = loop.time() + GRACE
         while self._flying and loop.time() < until:
             await asyncio.wait(tuple(self._flying), timeout=until - loop.time())
+        again = self._again
+        self.drop()
+        if again is not None:
+            await asyncio.gather(again, return_exceptions=True)
+
+    def drop(self) -> None:
+        """Leave all of it to the leases, at once."""
         if self._again is not None:
             self._again.cancel()
-            await asyncio.gather(self._again, return_exceptions=True)
+            self._again = None
         _left_alone(self._flying)
         self._flying.clear()
         self._owed.clear()

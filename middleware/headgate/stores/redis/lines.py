@@ -109,7 +109,7 @@ def asked(demands: Sequence[Demand]) -> Asked:
 
 
 def distinct(demands: Sequence[Demand]) -> Asked:
-    """The demands of a reservation, written. Raises StoreError as `asked` does; ValueError if it names a place twice."""
+    """The demands of a reservation, written. Raises StoreError as `asked` does, ValueError if a place comes twice."""
     if len({demand[0] for demand in demands}) != len(demands):
         raise ValueError("a reservation names a place twice")
     return asked(demands)

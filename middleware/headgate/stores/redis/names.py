@@ -1,8 +1,8 @@
 """Whether a server's name can be looked up, found out without a risk for anybody else.
 
-Law: a lookup cannot be called off; it takes until the resolver gives up, half a minute perhaps. So each name is looked
-up by one thread at a time, a thread of its own: not the event loop's, of which there are few and which the app needs.
-Who asks meanwhile waits for the same lookup, and may go away.
+Law: a lookup cannot be called off; it takes until the resolver gives up, half a minute perhaps. So each name is
+looked up by one thread at a time, a thread of its own: not the event loop's, of which there are few and which the app
+needs. Who asks meanwhile waits for the same lookup, and may go away.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 -- Give, take, given and heir: a merge and an inheritance whose places lie in different slots. Beside it: parcel.py.
 --
--- KEYS: give and given: the subject's and the outbox; take: a receipt's and the subject's; heir: the subject's.
+-- KEYS: give and given: a receipt's, the subject's and the outbox; take: a receipt's and the subject's; heir: the
+-- subject's.
 -- ARGV: `rid` is the parcel's id; `lease` of a take is the instant up to which it is remembered. Then, behind the
 -- demand: give: the place of `into`; take: the balance; heir: the source's line, as a demand, and its balance or one
 -- 0.
@@ -61,9 +62,10 @@ end
 
 local function give()
   local subject, name, own = subject_of[1], name_at[1], verb_at[1]
-  local key, to, after = KEYS[first_key + 1], sub(body, pos), {}
-  local waiting, balance = waiting_at(key, values[first_key + 1]), balance_of(subject, name)
-  if not waiting and balance then
+  local key, to, after = KEYS[first_key + 2], sub(body, pos), {}
+  local waiting, balance = waiting_at(key, values[first_key + 2]), balance_of(subject, name)
+  -- Said again late, when its parcel is gone: nothing is taken out that would be taken for that one.
+  if not waiting and balance and not receipt_at(first_key) then
     local left, moving, stays = parted(subject, name, own, balance, to)
     if left then
       local ends = left.ends
@@ -108,11 +110,13 @@ local function take()
 end
 
 local function given()
-  local key = KEYS[first_key + 1]
-  local waiting = waiting_at(key, values[first_key + 1])
+  local key = KEYS[first_key + 2]
+  local waiting = waiting_at(key, values[first_key + 2])
   -- Eight bytes until when it is kept, eight for the length of the id, the id.
   if waiting and sub(waiting, 17, 16 + unpacked("<i8", waiting, 9)) == rid then
     outbox_puts[key] = false
+    lease = unpacked("<i8", waiting) + 2 * LATE - now -- for longer than the target remembers it
+    remember(first_key, true)
   end
   settled(nothing, nil, nothing)
 end
@@ -140,7 +144,7 @@ return {
     inherit()
   end,
   [10] = function()
-    read_demands(first_key, 0)
+    read_demands(first_key + 1, 0)
     give()
   end,
   [11] = function()
@@ -148,7 +152,7 @@ return {
     take()
   end,
   [12] = function()
-    read_demands(first_key, 0)
+    read_demands(first_key + 1, 0)
     given()
   end,
   [13] = function()

@@ -46,8 +46,8 @@ class Weigh(NamedTuple):
 class Parcel(NamedTuple):
     """What a merge moves out of one balance, on its way to the place `into`.
 
-    `balance` is what was used, and holds only what moves, each by its `rid`. From `until` (microseconds) on nothing of
-    it counts any more: its sender keeps it for that long, and so must be remembered who has taken it."""
+    `balance` is what was used, and holds only what moves, each by its `rid`. From `until` (microseconds) on nothing
+    of it counts any more: its sender keeps it for that long, and so must be remembered who has taken it."""
 
     id: bytes
     into: Place

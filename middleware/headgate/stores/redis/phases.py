@@ -10,11 +10,12 @@ What is true at each instant, whoever fails:
 - tried and nobody is heard of any more (the worker died): the hold ends after `SHORT` and is charged as every lease's
   end charges: too much by what one request asked, at that slot alone, as it is when a worker dies right after a
   reservation in one slot. It is never too little: granted and not yet confirmed is charged by that same rule.
-- a later slot is *known* not to have done it (no connection, no answer needed): what was tried is taken back; the
+- a later slot is *known* not to have done it (it was not connected to): what was tried is taken back; the
   fault is not `unknown`.
 - a later slot did not answer: it may have done it. The fault is `unknown`, and what was tried stands until whoever
-  asked cancels the reservation (all of it comes back, also after the lease) or lets it be (all that was asked for is
-  charged). Nothing is cancelled here, for who admits the request all the same wants it counted.
+  asked cancels the reservation (all of it comes back, also after the lease) or lets it be: then what was tried is
+  charged, and the other slot's part if it was done. Nothing is cancelled here, for who admits the request all the
+  same wants it counted.
 - the caller is cancelled: whatever was asked is cancelled.
 """
 

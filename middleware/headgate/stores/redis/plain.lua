@@ -7,7 +7,10 @@
 -- (somebody is refused, a window has run out, something is held, a clock is behind) is left to it: then false comes
 -- back, and nothing has been done.
 
-local key_of, text_of = {}, {} -- what the command at hand would write
+-- The subjects of the command at hand, side by side: key, bytes behind the head, where the balances begin in them,
+-- the head's numbers; and of those asked for how many had the base for their `since` before, and have it now.
+local key_of, text_of, first_of, base_of, span_of = {}, {}, {}, {}, {}
+local flags_of, on_base_of, before_of, after_of = {}, {}, {}, {}
 local calendars = {} -- spec, since and ends by the nine bytes in which they lie
 local reaches = {} -- microseconds that a span covers
 local receipts_now, receipts_end, receipts_text, receipts_life -- the last one: most of a call are alike
@@ -86,36 +89,36 @@ local function plain()
   if receipts[receipt] or values[first_key] then
     return false
   end
-  local key, text, base, span, flags, on_base, before, after, first
+  local key, here, text, base, span, flags, on_base, before, after, first
   for n = 1, count do
     local at, asked, amount, token
     at, asked, amount, token, start = unpacked("<HBdHc0", body, start)
     local place, line = first_key + 1 + at, lines[token] or line_of(token)
     if KEYS[place] ~= key then
-      if key then -- the subject before is done
-        if base ~= now and before ~= on_base then
-          return false -- a `since` that was its base, of a window that is not asked for
+      if key then -- what a policy's order names in turn is put down and taken up again
+        text_of[here], span_of[here], before_of[here], after_of[here] = text, span, before, after
+      end
+      key, here = KEYS[place], 1
+      while here <= many and key_of[here] ~= key do
+        here = here + 1
+      end
+      if here <= many then
+        text, span, before, after = text_of[here], span_of[here], before_of[here], after_of[here]
+        base, flags, first = base_of[here], flags_of[here], first_of[here]
+      else
+        text = texts[key] or values[place]
+        if not text or subjects[key] then
+          return false
         end
-        on_base = base == now and on_base + after - before or after
-        many = many + 1
-        key_of[many], text_of[many] = key, packed("<I7BBB", now, span, flags, min(on_base, 255)) .. text
-      end
-      key = KEYS[place]
-      for n = 1, many do
-        if key_of[n] == key then
-          return false -- named again after another
+        base, span, flags, on_base = unpacked("<I7BBB", text)
+        if base > now or on_base == 255 or floor(base / SWEPT) ~= floor(now / SWEPT) then
+          return false -- the clock is behind; or too many to tell; or it is time to look at all that lies there
         end
+        text, before, after, many = sub(text, 11), 0, 0, here
+        first = 1 + 9 * (flags % 64) + (flags >= 128 and 8 or 0)
+        key_of[here], base_of[here], flags_of[here] = key, base, flags
+        first_of[here], on_base_of[here] = first, on_base
       end
-      text = texts[key] or values[place]
-      if not text or subjects[key] then
-        return false
-      end
-      base, span, flags, on_base = unpacked("<I7BBB", text)
-      if base > now or on_base == 255 or floor(base / SWEPT) ~= floor(now / SWEPT) then
-        return false -- the clock is behind; or too many to tell; or it is time to look at all that lies there
-      end
-      text, before, after = sub(text, 11), 0, 0
-      first = 1 + 9 * (flags % 64) + (flags >= 128 and 8 or 0)
     end
     local mark, verb = line.mark, line.verb
     local found, from, kind = find(text, mark, first, true), first, verb.kind
@@ -206,12 +209,18 @@ local function plain()
     out[cell + 1], out[cell + 2], out[cell + 3] = used, since, ends
     cell = cell + 3 + (rolling and 1 + 2 * out[cell + 4] or 0)
   end
-  if base ~= now and before ~= on_base then
-    return false
+  text_of[here], span_of[here], before_of[here], after_of[here] = text, span, before, after
+  for n = 1, many do
+    on_base = on_base_of[n]
+    if base_of[n] == now then
+      on_base = on_base + after_of[n] - before_of[n]
+    elseif before_of[n] == on_base then
+      on_base = after_of[n]
+    else
+      return false -- a `since` that was its base, of a window that is not asked for
+    end
+    text_of[n] = packed("<I7BBB", now, span_of[n], flags_of[n], min(on_base, 255)) .. text_of[n]
   end
-  on_base = base == now and on_base + after - before or after
-  many = many + 1
-  key_of[many], text_of[many] = key, packed("<I7BBB", now, span, flags, min(on_base, 255)) .. text
   for n = 1, many do
     key = key_of[n]
     if not texts[key] then

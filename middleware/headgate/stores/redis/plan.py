@@ -81,6 +81,10 @@ class Planner:
         await self._moving.close()
         await self.errands.close()
 
+    def drop(self) -> None:
+        """The same without waiting, where the event loop ends: what was not confirmed is left to the leases."""
+        self.errands.drop()
+
     async def _planned(self, commands: Sequence[Command], now: int | None, limit: asyncio.Timeout) -> list[Outcome]:
         """The commands wave by wave, each wave side by side."""
         far = [spread(command) for command in commands]

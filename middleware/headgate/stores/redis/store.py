@@ -135,6 +135,8 @@ class _Loop:
         await self._until_it_ends.aclose()
 
     def drop(self) -> None:
+        if self.planner is not None:
+            self.planner.drop()  # first: what the line fails then is not said again
         self.line.drop()
 
 
