@@ -24,8 +24,8 @@ from headgate.quota.command import Demand, Granted, Reserve
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Rolling, Total
 from headgate.stores import Store, open_store
-from headgate.stores.redis.codec import arguments, outcome, packed
-from headgate.stores.redis.scripts import SCRIPT
+from headgate.stores.redis.script.codec import arguments, outcome, packed
+from headgate.stores.redis.script.scripts import SCRIPT
 from headgate.stores.refusals import RefusalsStore
 from headgate.stores.slices import SlicedStore
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.house import house, secret_of
-from headgate.stores.redis.codec import tag_of
+from headgate.stores.redis.script.codec import tag_of
 from headgate.testing.clusters import SLOTS, Cluster
 
 LIMIT = 15

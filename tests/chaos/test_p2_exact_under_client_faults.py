@@ -18,7 +18,7 @@ from redis import Redis
 
 from chaos.house import House, house, policy, secret_of
 from headgate.quota.command import Cancel, Settle
-from headgate.stores.redis.codec import tag_of
+from headgate.stores.redis.script.codec import tag_of
 from headgate.testing.clusters import SLOTS, Cluster
 from headgate.testing.servers import Server
 from servers.proxied import proxied

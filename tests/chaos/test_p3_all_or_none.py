@@ -13,7 +13,7 @@ import pytest
 from chaos.house import House, house, policy, secret_of
 from headgate.quota.command import Demand, Look, Seen
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis.codec import tag_of
+from headgate.stores.redis.script.codec import tag_of
 from headgate.testing.clusters import SLOTS, Cluster
 from headgate.testing.servers import Server
 

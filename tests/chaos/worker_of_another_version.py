@@ -9,7 +9,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from chaos import worker
-from headgate.stores.redis import batch, scripts
+from headgate.stores.redis.script import scripts
+from headgate.stores.redis.wire import batch
 
 
 def other() -> dict[str, str]:

@@ -17,7 +17,7 @@ from headgate.settings import Settings, variable_of
 from headgate.stores import fitness, open_store
 from headgate.stores.redis import doctor as of_redis
 from headgate.stores.redis.doctor import rights
-from headgate.stores.redis.scripts import SCRIPT
+from headgate.stores.redis.script.scripts import SCRIPT
 from headgate.stores.sqlite import doctor as of_file
 
 

@@ -28,9 +28,9 @@ from headgate.quota.command import (
 from headgate.quota.holds import summed
 from headgate.quota.ledger import apply
 from headgate.quota.window import Total
-from headgate.stores.redis.codec import tag_of
-from headgate.stores.redis.parcel import Give, Given, Heir, Parcel, Parted, Take, Try, Undo, Weigh
-from headgate.stores.redis.plan import Planner, spread
+from headgate.stores.redis.script.codec import tag_of
+from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Parted, Take, Try, Undo, Weigh
+from headgate.stores.redis.slots.plan import Planner, spread
 from headgate.testing.clock import ManualClock
 
 

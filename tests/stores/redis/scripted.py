@@ -18,8 +18,8 @@ from headgate.quota.balance import SAFE, Verb
 from headgate.quota.command import Command, Demand, Inherit, Look, Merge, Place, Reserve
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Max, Quota, Rolling, Total
-from headgate.stores.redis import codec
-from headgate.stores.redis.scripts import SCRIPT, SCRIPT_FULL, Script
+from headgate.stores.redis.script import codec
+from headgate.stores.redis.script.scripts import SCRIPT, SCRIPT_FULL, Script
 from headgate.testing.clock import ManualClock
 from headgate.testing.store_machine import LEASE, LIMITS, SUBJECTS, StoreMachine
 

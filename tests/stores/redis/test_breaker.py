@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.stores.redis.breaker import FEW, FIRST, PACE, SPAN, SPREAD, Breaker
+from headgate.stores.redis.wire.breaker import FEW, FIRST, PACE, SPAN, SPREAD, Breaker
 
 
 def opened(at: float = 100.0) -> Breaker:

@@ -17,10 +17,10 @@ from headgate.quota.command import Cancel, Demand, Granted, Merge, Never, Reserv
 from headgate.quota.window import Total
 from headgate.stores import Store
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis.cluster import ClusterLine
-from headgate.stores.redis.codec import tag_of
-from headgate.stores.redis.parcel import Give, Given, Take
-from headgate.stores.redis.phases import SHORT
+from headgate.stores.redis.script.codec import tag_of
+from headgate.stores.redis.script.parcel import Give, Given, Take
+from headgate.stores.redis.slots.phases import SHORT
+from headgate.stores.redis.wire.cluster import ClusterLine
 from headgate.testing import ManualClock
 from headgate.testing.clusters import SLOTS, Cluster
 from headgate.testing.servers import Server

@@ -28,9 +28,9 @@ from headgate.quota.command import (
 )
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Max, Quota, Rolling, Total
-from headgate.stores.redis import codec, lines
-from headgate.stores.redis.keys import SLOTS, keys_of, overflow_keys, slot_of, tag_of
-from headgate.stores.redis.parcel import Give, Parcel, Parted, Take
+from headgate.stores.redis.script import codec, lines
+from headgate.stores.redis.script.keys import SLOTS, keys_of, overflow_keys, slot_of, tag_of
+from headgate.stores.redis.script.parcel import Give, Parcel, Parted, Take
 
 KEY, ORG, OTHER = b"acme's--its key.", b"acme's--its org.", b"beta's--its org."
 RID = bytes(range(16))

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from headgate.stores.finding import Finding, sorted_out
-from headgate.stores.redis import keys
 from headgate.stores.redis.doctor import KINDS, TOLD_BY, at_connect, findings, not_known, rights, seen
 from headgate.stores.redis.doctor.facts import BEGINNINGS, Facts, Right, Sample, Server, Watch
 from headgate.stores.redis.doctor.keeping import snapshots
 from headgate.stores.redis.doctor.topology import nodes_of
+from headgate.stores.redis.script import keys
 
 INFO = {
     "redis_version": "7.2.4", "valkey_version": "9.1.2", "server_mode": "standalone", "role": "master",

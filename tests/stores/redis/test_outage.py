@@ -17,7 +17,7 @@ from headgate.errors import StoreError
 from headgate.quota.command import Demand, Granted, Look, Reserve, Seen
 from headgate.quota.window import Total
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis import node as nodes
+from headgate.stores.redis.wire import node as nodes
 from headgate.testing.servers import Server
 from servers.proxy import Fate, Faults, Proxy
 

@@ -20,8 +20,8 @@ from headgate.quota.balance import LATE, Balance, Verb
 from headgate.quota.command import Cancel, Demand, Extend, Gone, Granted, Look, Refused, Reserve, Settle, Settled
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Max, Rolling, Total
-from headgate.stores.redis.keys import tag_of
-from headgate.stores.redis.parcel import Give, Given, Heir, Parted, Take, Try, Undo, Weigh
+from headgate.stores.redis.script.keys import tag_of
+from headgate.stores.redis.script.parcel import Give, Given, Heir, Parted, Take, Try, Undo, Weigh
 from headgate.testing import ManualClock
 from headgate.testing.servers import Server
 from headgate.testing.store_machine import LEASE, same

@@ -32,11 +32,11 @@ from headgate.quota.command import (
 from headgate.quota.ledger import followed
 from headgate.quota.window import Max, Total
 from headgate.stores.contract import Store
-from headgate.stores.redis import errands, moving
-from headgate.stores.redis.codec import tag_of
-from headgate.stores.redis.parcel import Give, Given, Take, Try, Undo, Weigh
-from headgate.stores.redis.phases import SHORT
-from headgate.stores.redis.plan import Planner, waves
+from headgate.stores.redis.script.codec import tag_of
+from headgate.stores.redis.script.parcel import Give, Given, Take, Try, Undo, Weigh
+from headgate.stores.redis.slots import errands, moving
+from headgate.stores.redis.slots.phases import SHORT
+from headgate.stores.redis.slots.plan import Planner, waves
 from headgate.testing import ManualClock
 from headgate.testing.story import LEASE, answer, ask, granted, held, on, standing, used
 from stores.redis.fake_cluster import FakeCluster, FakeStore

@@ -12,7 +12,7 @@ from headgate.quota.window import Total
 from headgate.stores import Store, open_store
 from headgate.stores.redis.doctor import rights, visit
 from headgate.stores.redis.doctor.facts import Facts, Shape
-from headgate.stores.redis.scripts import SCRIPT
+from headgate.stores.redis.script.scripts import SCRIPT
 from headgate.testing import ManualClock
 from headgate.testing.clusters import Cluster
 from headgate.testing.servers import Server

@@ -15,7 +15,7 @@ from headgate.errors import StoreError
 from headgate.quota.command import Demand, Granted, Look, Outcome, Reserve, Seen
 from headgate.quota.window import Total
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis.codec import tag_of
+from headgate.stores.redis.script.codec import tag_of
 from headgate.testing.clusters import Cluster
 from headgate.testing.servers import Server
 from servers.proxy import Proxy

@@ -31,8 +31,8 @@ from headgate.quota.command import (
 )
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Max, Quota, Rolling, Total
-from headgate.stores.redis import codec
-from headgate.stores.redis.keys import keys_of
+from headgate.stores.redis.script import codec
+from headgate.stores.redis.script.keys import keys_of
 from headgate.testing import ManualClock
 from headgate.testing.servers import Server
 from headgate.testing.store_machine import LEASE, StoreMachine, same

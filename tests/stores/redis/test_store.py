@@ -17,7 +17,8 @@ import pytest
 from headgate.errors import StoreError
 from headgate.quota.command import Cancel, Demand, Granted, Look, Outcome, Refused, Reserve, Seen
 from headgate.quota.window import Total
-from headgate.stores.redis import RedisStore, line
+from headgate.stores.redis import RedisStore
+from headgate.stores.redis.wire import line
 from headgate.testing.servers import Server
 from servers.proxy import Proxy
 

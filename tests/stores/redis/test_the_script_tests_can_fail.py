@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from headgate.errors import StoreError
 from headgate.quota.command import Command
-from headgate.stores.redis import scripts
+from headgate.stores.redis.script import scripts
 from headgate.testing import ManualClock
 from headgate.testing.servers import Server
 from headgate.testing.store_machine import StoreMachine

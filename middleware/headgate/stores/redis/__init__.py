@@ -2,18 +2,13 @@
 
 | part | knows |
 | --- | --- |
-| `address` | what a URI names |
 | `store` | which line a call takes: every event loop has its own |
-| `line`, `cluster` | what travels together, how long it waits, and to whom it goes |
-| `batch` | the commands of one script call, and who waits for them |
-| `node`, `breaker` | one server: whether it may be asked, and over which connection |
-| `opening`, `names`, `connection` | how a connection is made, and who gets which answer |
-| `sentinel` | where the master is |
-| `plan` | what to do where the places of one command lie in several slots |
-| `codec`, `scripts` | how a command is written for the script, and the script |
-| `faults` | what went wrong, in words |
-| `doctor` | what is wrong with a server, before it shows |
-"""
+| `address`, `faults` | what a URI names; what went wrong, in words |
+| `script/` | the ledger in Lua (`*.lua`), how a command is written for it (`codec`, `lines`, `keys`) and its answer read (`replies`) |
+| `wire/` | what travels together and how long it waits (`line`, `cluster`, `batch`), to which server and whether it may be asked (`node`, `breaker`, `sentinel`), over which connection (`opening`, `connection`) |
+| `slots/` | what to do where the places of one command lie in several slots of a cluster (`plan`) |
+| `doctor/` | what is wrong with a server, before it shows |
+"""  # noqa: E501
 
 from __future__ import annotations
 

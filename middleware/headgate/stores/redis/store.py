@@ -20,10 +20,10 @@ from headgate.clock import Clock
 from headgate.errors import StoreError
 from headgate.quota.command import Command, Outcome
 from headgate.stores.redis import address
-from headgate.stores.redis.batch import TOGETHER
-from headgate.stores.redis.cluster import ClusterLine
-from headgate.stores.redis.line import Line
-from headgate.stores.redis.plan import Planner, spread
+from headgate.stores.redis.slots.plan import Planner, spread
+from headgate.stores.redis.wire.batch import TOGETHER
+from headgate.stores.redis.wire.cluster import ClusterLine
+from headgate.stores.redis.wire.line import Line
 
 Durability = Literal["fast", "replicated"]
 

@@ -22,8 +22,8 @@ from headgate.stores.redis.address import Address, Where, named, read
 from headgate.stores.redis.doctor import findings, not_known, rights, seen
 from headgate.stores.redis.doctor.facts import BEGINNINGS, Durability, Facts, Right, Sample, Server, fields
 from headgate.stores.redis.doctor.topology import Member, members
-from headgate.stores.redis.opening import dropped
-from headgate.stores.redis.scripts import SCRIPT
+from headgate.stores.redis.script.scripts import SCRIPT
+from headgate.stores.redis.wire.opening import dropped
 
 PATIENCE = 3.0
 """Seconds that one answer is waited for, or one connection."""

@@ -28,12 +28,12 @@ from headgate.clock import SECOND
 from headgate.errors import StoreError
 from headgate.quota.command import Cancel, Gone, Granted, Outcome, Refused, Reserve, Settle
 from headgate.quota.ledger import REPEAT
-from headgate.stores.redis import joined
-from headgate.stores.redis.asking import Answer, Ask, each, gravest
-from headgate.stores.redis.errands import Errands
-from headgate.stores.redis.parcel import Try, Undo, Weigh
-from headgate.stores.redis.parts import Part
-from headgate.stores.redis.scarcity import Scarcity
+from headgate.stores.redis.script.parcel import Try, Undo, Weigh
+from headgate.stores.redis.slots import joined
+from headgate.stores.redis.slots.errands import Errands
+from headgate.stores.redis.slots.parts import Part
+from headgate.stores.redis.slots.scarcity import Scarcity
+from headgate.stores.redis.wire.asking import Answer, Ask, each, gravest
 
 SHORT = 2_000_000
 """How long (microseconds) is held what a tried slot should use at once. A confirmation takes a millisecond; this

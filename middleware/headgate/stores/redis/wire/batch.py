@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from headgate.errors import StoreError
 from headgate.quota.command import Outcome
 from headgate.stores.redis import faults
-from headgate.stores.redis.asking import Said
-from headgate.stores.redis.codec import Packed, arguments, outcome
-from headgate.stores.redis.connection import ErrorReply, pack
-from headgate.stores.redis.scripts import SCRIPT, SCRIPT_FULL
+from headgate.stores.redis.script.codec import Packed, arguments, outcome
+from headgate.stores.redis.script.scripts import SCRIPT, SCRIPT_FULL
+from headgate.stores.redis.wire.asking import Said
+from headgate.stores.redis.wire.connection import ErrorReply, pack
 
 if TYPE_CHECKING:
-    from headgate.stores.redis.line import Line
-    from headgate.stores.redis.node import Node
+    from headgate.stores.redis.wire.line import Line
+    from headgate.stores.redis.wire.node import Node
 
 Ask = tuple["asyncio.Future[list[Outcome]]", Sequence[Said], int | None]
 """Who waits, and for the outcomes of which commands, said at which instant (None: the server's)."""

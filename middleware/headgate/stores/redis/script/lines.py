@@ -19,7 +19,7 @@ from headgate.quota.balance import Verb, new
 from headgate.quota.command import Demand, Place
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Max, Quota, Rolling, Total
-from headgate.stores.redis.keys import keys_of, receipt_key, tag_of
+from headgate.stores.redis.script.keys import keys_of, receipt_key, tag_of
 
 KINDS = {"rate": 1, "quota": 2, "rolling": 3, "max": 4, "total": 5}
 NAMES = {number: kind for kind, number in KINDS.items()}

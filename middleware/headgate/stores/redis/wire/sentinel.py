@@ -12,8 +12,9 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from headgate.errors import StoreError
-from headgate.stores.redis import faults, opening
+from headgate.stores.redis import faults
 from headgate.stores.redis.address import Address, Where, named
+from headgate.stores.redis.wire import opening
 
 LATER: Final = 0.1
 """How long (seconds) the first sentinel's answer waits for those of the others."""

@@ -16,13 +16,13 @@ from typing import Any, Final
 from headgate.errors import StoreError
 from headgate.stores.redis import faults
 from headgate.stores.redis.address import Where, named
-from headgate.stores.redis.asking import Said
-from headgate.stores.redis.batch import Batch
-from headgate.stores.redis.codec import tag_of
-from headgate.stores.redis.connection import ErrorReply
-from headgate.stores.redis.line import Line
-from headgate.stores.redis.node import Node
-from headgate.stores.redis.opening import patience
+from headgate.stores.redis.script.codec import tag_of
+from headgate.stores.redis.wire.asking import Said
+from headgate.stores.redis.wire.batch import Batch
+from headgate.stores.redis.wire.connection import ErrorReply
+from headgate.stores.redis.wire.line import Line
+from headgate.stores.redis.wire.node import Node
+from headgate.stores.redis.wire.opening import patience
 
 SLOTS: Final = 16_384
 

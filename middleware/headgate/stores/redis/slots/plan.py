@@ -35,13 +35,13 @@ from headgate.quota.command import (
     Seen,
     Settled,
 )
-from headgate.stores.redis import joined
-from headgate.stores.redis.asking import Answer, Ask, each, gravest
-from headgate.stores.redis.codec import tag_of
-from headgate.stores.redis.errands import Errands
-from headgate.stores.redis.moving import Moving
-from headgate.stores.redis.parts import Part, divided, spread
-from headgate.stores.redis.phases import Phases
+from headgate.stores.redis.script.codec import tag_of
+from headgate.stores.redis.slots import joined
+from headgate.stores.redis.slots.errands import Errands
+from headgate.stores.redis.slots.moving import Moving
+from headgate.stores.redis.slots.parts import Part, divided, spread
+from headgate.stores.redis.slots.phases import Phases
+from headgate.stores.redis.wire.asking import Answer, Ask, each, gravest
 
 __all__ = ["Planner", "spread"]
 

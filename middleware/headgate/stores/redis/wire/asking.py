@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from headgate.errors import StoreError
 from headgate.quota.command import Command, Outcome
-from headgate.stores.redis.parcel import Parcelled
+from headgate.stores.redis.script.parcel import Parcelled
 
 Said: TypeAlias = Command | Parcelled
 """What may be said to one slot."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from headgate.quota.command import Command, Demand, Refusal, Reserve
-from headgate.stores.redis.codec import tag_of
-from headgate.stores.redis.lines import Kept
+from headgate.stores.redis.script.codec import tag_of
+from headgate.stores.redis.script.lines import Kept
 
 T = TypeVar("T")
 

@@ -26,8 +26,8 @@ from headgate.quota.command import (
     Settled,
 )
 from headgate.quota.window import Rolling
-from headgate.stores.redis.lines import NAMES, place_of
-from headgate.stores.redis.parcel import Parcel, Parcelled, Parted
+from headgate.stores.redis.script.lines import NAMES, place_of
+from headgate.stores.redis.script.parcel import Parcel, Parcelled, Parted
 
 Read = TypeVar("Read")
 Numbers = tuple[int, ...]

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from headgate.clock import Clock
 from headgate.errors import StoreError
 from headgate.quota.command import Cancel, Outcome, Settle, Settled
-from headgate.stores.redis.asking import Ask, begun
-from headgate.stores.redis.parcel import Undo
-from headgate.stores.redis.parts import parts_of
+from headgate.stores.redis.script.parcel import Undo
+from headgate.stores.redis.slots.parts import parts_of
+from headgate.stores.redis.wire.asking import Ask, begun
 
 MOST = 10_000
 """Errands that may be owed at once, some 10 MB."""

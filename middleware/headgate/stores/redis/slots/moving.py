@@ -20,9 +20,9 @@ from typing import Any
 from headgate.errors import StoreError
 from headgate.quota.balance import Balance
 from headgate.quota.command import Demand, Inherit, Look, Merge, Place, Seen, Settled
-from headgate.stores.redis.asking import Ask, Said, begun, each, gravest
-from headgate.stores.redis.codec import tag_of
-from headgate.stores.redis.parcel import Give, Given, Heir, Parcel, Take
+from headgate.stores.redis.script.codec import tag_of
+from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Take
+from headgate.stores.redis.wire.asking import Ask, Said, begun, each, gravest
 
 PAUSES = (0.05, 0.1, 0.3, 0.6, 1.0, 2.0)
 """Seconds before each further try to learn what a source has given, and to hand it over."""

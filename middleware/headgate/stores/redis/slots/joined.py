@@ -22,7 +22,7 @@ from headgate.quota.command import (
 )
 from headgate.quota.holds import altered
 from headgate.quota.ledger import apply
-from headgate.stores.redis.parts import Part, in_order, refused_of, woven
+from headgate.stores.redis.slots.parts import Part, in_order, refused_of, woven
 
 Balances = tuple[Balance | None, ...]
 

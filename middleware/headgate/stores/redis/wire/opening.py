@@ -17,10 +17,11 @@ from redis.asyncio.connection import Connection as Tcp
 from redis.exceptions import InvalidResponse, NoPermissionError, RedisError, ResponseError
 
 from headgate.errors import StoreError
-from headgate.stores.redis import faults, names
+from headgate.stores.redis import faults
 from headgate.stores.redis.address import Address, Shape, Where, named
-from headgate.stores.redis.connection import Connection, Owner
 from headgate.stores.redis.doctor.facts import Server, fields
+from headgate.stores.redis.wire import names
+from headgate.stores.redis.wire.connection import Connection, Owner
 
 LEAST: Final = 0.5
 """How long (seconds) a connection may take to be made at least. More than a request waits, because names, TLS and

@@ -14,12 +14,12 @@ from typing import Final
 from headgate.quota.command import Outcome
 from headgate.stores.redis import faults
 from headgate.stores.redis.address import Address, Where, named
-from headgate.stores.redis.asking import Said
-from headgate.stores.redis.batch import TOGETHER, Ask, Batch
-from headgate.stores.redis.codec import packed
-from headgate.stores.redis.connection import ErrorReply
-from headgate.stores.redis.node import TRIES, Node
-from headgate.stores.redis.sentinel import Sentinels
+from headgate.stores.redis.script.codec import packed
+from headgate.stores.redis.wire.asking import Said
+from headgate.stores.redis.wire.batch import TOGETHER, Ask, Batch
+from headgate.stores.redis.wire.connection import ErrorReply
+from headgate.stores.redis.wire.node import TRIES, Node
+from headgate.stores.redis.wire.sentinel import Sentinels
 
 MOST: Final = 8_192
 """Calls under way at most: at 50,000 a second six times what a deadline of 25 ms lets wait. About 1 kB each."""

@@ -16,11 +16,11 @@ from typing import Any, Final
 from headgate.errors import StoreError
 from headgate.stores.redis import faults
 from headgate.stores.redis.address import Address, Where, named
-from headgate.stores.redis.batch import Batch
-from headgate.stores.redis.breaker import Breaker
-from headgate.stores.redis.connection import Connection, ErrorReply, Expecting, pack
 from headgate.stores.redis.doctor.facts import fields
-from headgate.stores.redis.opening import opened, unfit
+from headgate.stores.redis.wire.batch import Batch
+from headgate.stores.redis.wire.breaker import Breaker
+from headgate.stores.redis.wire.connection import Connection, ErrorReply, Expecting, pack
+from headgate.stores.redis.wire.opening import opened, unfit
 
 TRIES: Final = 4
 """How often a batch is sent at most; each further time something must have gone wrong on the way."""

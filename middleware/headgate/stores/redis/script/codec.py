@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from headgate.errors import StoreError
 from headgate.quota.balance import LATE, Balance, Hold, new
 from headgate.quota.command import Cancel, Command, Demand, Extend, Inherit, Look, Merge, Reserve, Settle
-from headgate.stores.redis.keys import holds_key, overflow_keys, tag_of
-from headgate.stores.redis.lines import KINDS, Kept, asked, distinct, name_of, place_bytes
-from headgate.stores.redis.parcel import Give, Given, Heir, Parcelled, Take, Try, Undo, Weigh
-from headgate.stores.redis.replies import outcome
+from headgate.stores.redis.script.keys import holds_key, overflow_keys, tag_of
+from headgate.stores.redis.script.lines import KINDS, Kept, asked, distinct, name_of, place_bytes
+from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcelled, Take, Try, Undo, Weigh
+from headgate.stores.redis.script.replies import outcome
 
 __all__ = ["Packed", "arguments", "outcome", "packed", "tag_of"]
 

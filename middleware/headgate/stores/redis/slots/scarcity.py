@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from headgate.clock import SECOND
 from headgate.quota.balance import Balance
 from headgate.quota.command import Demand, Outcome, Place, Refused
-from headgate.stores.redis.parts import Part, refused_of
+from headgate.stores.redis.slots.parts import Part, refused_of
 
 ROOM = 10_000
 """Places that are remembered, about 200 bytes each."""
