@@ -110,6 +110,15 @@ class ScriptMachine(StoreMachine):
         lists = st.lists(one, min_size=1, max_size=4, unique_by=lambda demand: demand.place)
         return data.draw(lists.map(tuple))  # type: ignore[no-any-return]
 
+    def certain(self, said: list[Command]) -> list[Command]:
+        """Nor is said again what knows only windows that ended long ago: a store may forget what was used in them."""
+
+        def outdated(demand: Demand) -> bool:
+            edges = demand.verb.edges if isinstance(demand.verb, Quota) else ()
+            return bool(edges) and edges[-1] + HOUR // 2 <= self.clock.now
+
+        return [command for command in super().certain(said) if not any(map(outdated, command.demands))]
+
     def merge(self, data: Any, now: int) -> Command:
         limit = data.draw(st.sampled_from(LIMITS), label="merged")
         into, *sources = data.draw(st.permutations(SUBJECTS), label="into, sources")
