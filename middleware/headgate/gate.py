@@ -8,7 +8,7 @@ knows no wire format: `headgate.asgi` gathers the facts and speaks the replies.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headgate.clock import SECOND, Clock, wall_clock
@@ -39,7 +39,7 @@ from headgate.quota.ledger import REPEAT, followed
 from headgate.quota.match import Limit, Tariff, lease_of
 from headgate.quota.share import share_of
 from headgate.quota.window import Max
-from headgate.resolver import MOVES, Resolver
+from headgate.resolver import MOVES, Heard, Resolver
 from headgate.stores.contract import Store
 from headgate.stores.memory import MemoryStore
 from headgate.tariffs import Kept, Tariffs
@@ -51,12 +51,9 @@ LOCAL_SHARE = 1_000
 ALLOW = Action.ALLOW
 """Looked up once: a member of an enumeration costs more than the name of a constant."""
 
-CANCELLED_FOR = LATE / SECOND
-"""How long (seconds) a cancellation is worth saying: a server that was stopped for minutes does then what it was
-asked before, and what it holds by that can be given back for so long after its lease."""
-
-SETTLED_FOR = LATE / SECOND
-"""How long (seconds) a settlement is worth saying: so long after its lease a hold can still be corrected."""
+OWED_FOR = LATE / SECOND
+"""How long (seconds) a settlement or a cancellation is worth saying: so long after its lease a hold can be corrected.
+A server that was stopped for minutes then does what it was asked before, and it is given back."""
 
 ENDS_WITHIN = 5.0
 """How long (seconds) an end waits for a store to take what it is still owed."""
@@ -196,22 +193,21 @@ class Gate:
         limits = tuple([limit for _, limit in held])
         command = Settle(bytes.fromhex(decision.id), self._as_now(decision, [demand for demand, _ in held]))
 
-        def told(command: Settle, outcome: Outcome) -> None:
+        def heard(command: Settle, outcome: Outcome) -> None:
             if any(limit.alerts for limit in limits):
                 self._alerted(decision, _charges(limits, command, outcome))
 
         if decision.degraded == "open":
             # Nobody knows whether the store has heard of it: if it has, this is what the request used.
-            self.resolver.owe(command, SETTLED_FOR, told)
+            self.resolver.owe(command, OWED_FOR, heard)
             return
         try:
-            await _settled_at(self._fallback() if decision.degraded else self.store, command, told)
-        except StoreError:
-            self.resolver.owe(command, SETTLED_FOR, told)
-        except asyncio.CancelledError:
+            await _settled_at(self._fallback() if decision.degraded else self.store, command, heard)
+        except (StoreError, asyncio.CancelledError) as fault:
             # It may have been said already. Twice is the same.
-            self.resolver.owe(command, SETTLED_FOR, told)
-            raise
+            self.resolver.owe(command, OWED_FOR, heard)
+            if not isinstance(fault, StoreError):
+                raise
 
     def _as_now(self, decision: Decision, demands: list[Demand]) -> tuple[Demand, ...]:
         """The demands by the windows that hold now, where a reload has changed them: what is settled by a window of
@@ -289,7 +285,7 @@ class Gate:
 
     def _undone(self, command: Reserve) -> None:
         """What may have been reserved, and will not be used, is given back behind us."""
-        self.resolver.owe(Cancel(command.rid, command.demands, REPEAT), CANCELLED_FOR)
+        self.resolver.owe(Cancel(command.rid, command.demands, REPEAT), OWED_FOR)
 
     async def _without_store(
         self, command: Reserve, call: Call, limits: tuple[Limit, ...], fault: StoreError
@@ -360,14 +356,14 @@ class Gate:
         await self.store.close()
 
 
-async def _settled_at(store: Store, command: Settle, told: Callable[[Settle, Outcome], None]) -> None:
+async def _settled_at(store: Store, command: Settle, heard: Heard) -> None:
     """Settles where the holds were made, and then where a group's merging has moved them meanwhile."""
     again: Command | None = command
     for _ in range(MOVES):
         if not isinstance(again, Settle):
             return
         [outcome] = await store.transact((again,))
-        told(again, outcome)
+        heard(again, outcome)
         again = followed(again, outcome)
 
 

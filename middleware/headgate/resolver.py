@@ -37,7 +37,7 @@ MOVES = 4
 """How many merges of its group a reservation may outlive and still be settled where its holds are; then the lease
 settles them. Each one takes a reload of the policy within one request."""
 
-Told = Callable[[Settle, Outcome], None]
+Heard = Callable[[Settle, Outcome], None]
 """What is done with the outcome of a settlement."""
 
 
@@ -46,7 +46,7 @@ class Owed(NamedTuple):
 
     command: Cancel | Settle
     until: float
-    told: Told | None = None
+    heard: Heard | None = None
     moves: int = MOVES
 
 
@@ -76,12 +76,15 @@ class Resolver:
         """How many commands are owed."""
         return len(self._owed)
 
-    def owe(self, command: Cancel | Settle, patience: float, told: Told | None = None) -> None:
-        """Say a command until it is answered, for `patience` seconds at most. Waits for nothing and never fails."""
+    def owe(self, command: Cancel | Settle, patience: float, heard: Heard | None = None) -> None:
+        """Say a command until it is answered, for `patience` seconds at most. Waits for nothing and never fails.
+
+        `heard` is told each outcome of a settlement; there may be several, where its holds were moved.
+        """
         loop = asyncio.get_running_loop()
         if len(self._owed) >= MOST:
             self._left(self._owed.popleft(), "too many are owed")
-        self._owed.append(Owed(command, loop.time() + patience, told))
+        self._owed.append(Owed(command, loop.time() + patience, heard))
         self._taken_up(loop)
 
     def _taken_up(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
@@ -120,11 +123,13 @@ class Resolver:
             failed, many = (0, min(BATCH_MOST, many * 2)) if answered else (failed + 1, min(BATCH, max(1, many // 2)))
 
     async def _rested(self, pause: float) -> None:
-        """Wait before the next try; where the service ends, only as long as the first one."""
-        seconds = PAUSES[0] if self._hurry.is_set() else pause * (1 + self._lots.random() / 2)
+        """Wait before the next try; where the service ends, only as long as before the first one."""
+        if self._hurry.is_set():
+            await asyncio.sleep(PAUSES[0])
+            return
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await (asyncio.Event() if self._hurry.is_set() else self._hurry).wait()
+            async with asyncio.timeout(pause * (1 + self._lots.random() / 2)):
+                await self._hurry.wait()
 
     async def _batch(self, many: int) -> bool:
         """Say as many at once; False if none was answered. Each stays owed until it is."""
@@ -154,8 +159,8 @@ class Resolver:
         return len(failed) < len(batch)
 
     def _answered(self, owed: Owed, outcome: Outcome) -> None:
-        if owed.told is not None and isinstance(owed.command, Settle):
-            owed.told(owed.command, outcome)
+        if owed.heard is not None and isinstance(owed.command, Settle):
+            owed.heard(owed.command, outcome)
         again = followed(owed.command, outcome)
         if isinstance(again, Cancel | Settle) and owed.moves > 1:
             self._owed.append(owed._replace(command=again, moves=owed.moves - 1))

@@ -22,6 +22,7 @@ from headgate.errors import HeadgateError, IdentityError, PolicyError, SettingsE
 from headgate.gate import Gate
 from headgate.policy import load, sources
 from headgate.policy.compiled import Policy
+from headgate.policy.keeping import Keeper
 from headgate.quota.command import Look
 from headgate.settings import Settings
 from headgate.stores import Store, fitness, keeping, open_store
@@ -74,6 +75,7 @@ class Service:
         self._environ = os.environ if environ is None else environ
         self._clock = clock
         self._gate: Gate | None = None
+        self._keeper: Keeper | None = None
         self._task: asyncio.Task[None] | None = None
         self._asked: asyncio.Task[bool] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -98,6 +100,7 @@ class Service:
         """
         if self._gate is None:
             settings = self.settings
+            self._keeper = keeping(settings.store)
             self._seen = self._taken = self._signature()
             policy = self._policy()
             peppers = self._peppers(policy.mode)
@@ -106,7 +109,7 @@ class Service:
             )
             self._gate = Gate(
                 policy,
-                store if keeping(settings.store) is not None else _fronted(store),
+                _fronted(store) if self._keeper is None else store,
                 peppers=peppers,
                 directory=open_directory(policy.identify.directory, base=self._base(), peppers=peppers),
                 clock=self._clock,
@@ -131,9 +134,8 @@ class Service:
             "headgate.started", policy=policy.name, version=policy.version, mode=policy.mode,
             store=self.settings.store.partition("://")[0], limits=len(policy.limits),
         )  # fmt: skip
-        keeper = keeping(self.settings.store)
-        if keeper is not None:
-            events.warning("headgate.store.weaker", store=keeper.name, what=list(keeper.weaker))
+        if self._keeper is not None:
+            events.warning("headgate.store.weaker", store=self._keeper.name, what=list(self._keeper.weaker))
         if policy.not_enforced:
             events.warning("headgate.not_enforced", policy=policy.name, what=list(policy.not_enforced))
         # Behind the requests: the first of them waits for its own deadline and for nothing else.
@@ -236,11 +238,10 @@ class Service:
                 raise
             self._standing_in = True
             return (secrets.token_bytes(32),)
-        keeper = keeping(self.settings.store)
-        if keeper is not None and len(peppers) > 1:
+        if self._keeper is not None and len(peppers) > 1:
             raise SettingsError(
-                f"HEADGATE_PEPPER_PREVIOUS: {keeper.name} cannot move usage from one pepper to the next; keep the "
-                "pepper as it is, or keep usage in SQLite or Redis"
+                f"HEADGATE_PEPPER_PREVIOUS: {self._keeper.name} cannot move usage from one pepper to the next; keep "
+                "the pepper as it is, or keep usage in SQLite or Redis"
             )
         return peppers
 
@@ -253,8 +254,7 @@ class Service:
 
     def _policy(self) -> Policy:
         settings = self.settings
-        keeper = keeping(settings.store)
-        return load(settings.policy_paths(), environ=self._environ, mode=settings.mode, store=keeper)
+        return load(settings.policy_paths(), environ=self._environ, mode=settings.mode, store=self._keeper)
 
     def _deadline(self) -> float | None:
         return None if self.settings.deadline_ms is None else self.settings.deadline_ms / 1_000
@@ -308,8 +308,8 @@ class Service:
 
 
 def _fronted(store: Store) -> Store:
-    """A store as a worker asks it: slices spare most questions where the policy has any; and where each question
-    goes over a wire, what was refused a moment ago is not asked again."""
+    """A store of headgate's own as a worker asks it: slices spare most questions where the policy has any; and where
+    each question goes over a wire, what was refused a moment ago is not asked again."""
     if store.immediate:
         return store
     sliced = SlicedStore(store)

@@ -9,7 +9,7 @@ pepper before) is said to the store ahead of the first request under it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from headgate.directory import Directory
 from headgate.errors import IdentityError
@@ -148,8 +148,7 @@ def _subject(pepper: bytes, org: str, parts: tuple[str, ...]) -> bytes:
     What belongs to one org begins alike (its keys too, whose parts do not name it), and so lies on one machine of a
     fleet: all limits of a request in one place. A group's budget lies with the group, what nobody owns by itself.
     """
-    # `surrogatepass`: what a caller writes into JSON may be half of a pair, and must not be a fault.
-    whole = digest(pepper, b"subject", *[part.encode("utf-8", "surrogatepass") for part in parts])
+    whole = digest(pepper, b"subject", *_encoded(parts))
     by_scope = dict(zip(parts[::2], parts[1::2], strict=True))
     if "key" in by_scope or "org" in by_scope:
         owner = ("org", by_scope.get("org", org))
@@ -157,7 +156,18 @@ def _subject(pepper: bytes, org: str, parts: tuple[str, ...]) -> bytes:
         owner = ("group", by_scope["group"])
     else:
         return whole
-    return digest(pepper, b"owner", *[part.encode("utf-8", "surrogatepass") for part in owner])[:8] + whole[8:]
+    return _owner(pepper, owner) + whole[8:]
+
+
+@lru_cache(maxsize=4_096)
+def _owner(pepper: bytes, owner: tuple[str, str]) -> bytes:
+    """How all begins that belongs to an org or a group. Kept, for a limit by route asks for it with each request."""
+    return digest(pepper, b"owner", *_encoded(owner))[:8]
+
+
+def _encoded(parts: tuple[str, ...]) -> list[bytes]:
+    # `surrogatepass`: what a caller writes into JSON may be half of a pair, and must not be a fault.
+    return [part.encode("utf-8", "surrogatepass") for part in parts]
 
 
 def lot(org: str) -> int:

@@ -77,7 +77,8 @@ def open_store(
         return MemoryStore(clock=clock)
     if found and scheme == "sqlite":
         store = SqliteStore(_path(rest), clock=clock)
-        store.deadline = store.deadline if deadline is None else deadline
+        if deadline is not None:
+            store.deadline = deadline
         return store
     from headgate.stores.foreign import open_foreign, schemes
 
@@ -86,7 +87,8 @@ def open_store(
     if durability == "replicated":
         raise StoreError(f"`{scheme}://` cannot be `replicated`; write `fast`, or use redis://", transient=False)
     foreign = open_foreign(uri, clock)
-    foreign.deadline = foreign.deadline if deadline is None else deadline
+    if deadline is not None:
+        foreign.deadline = deadline
     return foreign
 
 
