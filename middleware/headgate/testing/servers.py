@@ -231,6 +231,7 @@ class Server:
     def pause(self) -> None:
         """Stop it as a debugger does (SIGSTOP): its connections stand, and nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)  # until each of its threads stands still
         self.paused = True
 
     def resume(self) -> None:

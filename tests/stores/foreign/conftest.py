@@ -55,6 +55,7 @@ class Memcached:
     def pause(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # until each of its threads stands still
 
     def resume(self) -> None:
         assert self._process is not None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Sequence
+from random import random
 from typing import Any
 
 from headgate.errors import StoreError
@@ -25,7 +26,8 @@ from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Take
 from headgate.stores.redis.wire.asking import Ask, Said, begun, each, gravest
 
 PAUSES = (0.05, 0.1, 0.3, 0.6, 1.0, 2.0)
-"""Seconds before each further try to learn what a source has given, and to hand it over."""
+"""Seconds before each further try to learn what a source has given, and to hand it over. Where another merge is in
+the way, a random part of it."""
 
 
 class Moving:
@@ -87,8 +89,9 @@ class Moving:
             asked = [*unsure, *_gives(into, again.values())]
             if not asked:
                 return found.settled(command)
-            if unsure:
-                await asyncio.sleep(pause or 0)
+            if pause:
+                # Two who merge the same sources would find each other's parcels again and again.
+                await asyncio.sleep(pause if unsure else pause * random())
         return found.settled(command, whole=False)
 
     async def _taken(self, into: Demand, parcels: Sequence[Parcel], found: Found, now: int | None) -> bool:
