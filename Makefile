@@ -28,6 +28,7 @@ bench: .venv/.bench ## figures beside the peers
 	@$(RUN) benchmarks/stores.py
 	@$(RUN) benchmarks/decisions.py
 	@$(RUN) benchmarks/over_http.py
+	@$(RUN) benchmarks/scanner.py
 
 chaos: .venv/.ready ## real processes, killed at random: long
 	@$(RUN) -Im pytest -m chaos tests
