@@ -6,7 +6,7 @@ as a list. It is slow, and it is what the real one is compared with. Its clock d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 LATE = 600_000_000
@@ -57,6 +57,7 @@ class Account:
     events: list[Event] = field(default_factory=list)
     leases: dict[bytes, Lease] = field(default_factory=dict)
     level: tuple[int, Fraction] = (0, Fraction(0))
+    seen: list[tuple[int, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Ask:
     amount: int
     hold: bool
     shadow: bool
+    things: frozenset[bytes] = frozenset()
 
 
 def rolled_off(law: Law, at: int) -> int:
@@ -145,10 +147,18 @@ class Oracle:
         live = [lease for lease in account.leases.values() if lease.charged is None and lease.moved is None]
         return used(self.laws[where[1]], account, now), sum(lease.amount for lease in live)
 
+    def known(self, where: Where, now: int) -> set[bytes]:
+        """The things that were named since the window opened, if anything has been charged since then."""
+        account, law = self.at(where, now), self.laws[where[1]]
+        opened = max([edge for edge in law.edges if edge <= now], default=0)
+        return {thing for at, thing in account.seen if at >= opened} if used(law, account, now) else set()
+
     def fits(self, ask: Ask, now: int) -> bool:
         counted, held = self.standing(ask.where, now)
         need = max(ask.amount, 1) if ask.hold else ask.amount
-        return counted + held + need <= self.laws[ask.where[1]].most
+        if ask.things:
+            need = len(ask.things - self.known(ask.where, now))
+        return counted + held + need <= self.laws[ask.where[1]].most or bool(ask.things and not need)
 
     def verdict(self, rid: bytes, now: int) -> bool | None:
         granted, _, until = self.verdicts.get(rid, (False, 0, 0))
@@ -164,7 +174,8 @@ class Oracle:
         for ask in fitting:
             account = self.at(ask.where, now)
             if ask.hold:
-                account.leases.setdefault(rid, Lease(ask.amount, now + lease))
+                fresh = len(ask.things - self.known(ask.where, now)) if ask.things else ask.amount
+                account.leases.setdefault(rid, Lease(fresh, now + lease))
             else:
                 account.events.append(Event(now, ask.amount))
         self.verdicts[rid] = (True, now, now + max(lease, REPEAT))
@@ -188,7 +199,7 @@ class Oracle:
         mine = self.at(ask.where, now).leases.get(rid)
         if mine is None or mine.moved is None:
             return ask
-        return Ask(mine.moved, ask.amount, ask.hold, ask.shadow)
+        return replace(ask, where=mine.moved)
 
     def _grows(self, ask: Ask, now: int) -> bool:
         counted, held = self.standing(ask.where, now)
@@ -200,12 +211,19 @@ class Oracle:
             mine = account.leases.pop(rid, None)
             if mine is None:
                 continue
+            if ask.things:
+                ask = self._named(ask, account, now)
             if mine.charged is None:
                 account.events.append(Event(now, ask.amount))
             elif ask.amount >= mine.amount:
                 account.events.append(Event(now, ask.amount - mine.amount))
             else:
                 self._given_back(ask.where, mine.charged, mine.amount - ask.amount, now)
+
+    def _named(self, ask: Ask, account: Account, now: int) -> Ask:
+        known = self.known(ask.where, now)
+        account.seen = [(now, thing) for thing in known | ask.things]
+        return replace(ask, amount=ask.amount + len(ask.things - known))
 
     def cancel(self, rid: bytes, asks: list[Ask], lease: int, now: int) -> None:
         _, at, _ = self.verdicts.get(rid, (False, 0, 0))
@@ -232,12 +250,17 @@ class Oracle:
         law = self.laws[into[1]]
         for source in sources:
             account = self.at(source, now)
+            ours, theirs = self.known(into, now), self.known(source, now)
             if law.kind == "rate":
                 level = used(law, account, now) + used(law, target, now)
                 target.level, target.events = (now, level), []
                 account.level, account.events = (now, Fraction(0)), []
+            moves = bool(used(law, account, now)) or any(lease.moved is None for lease in account.leases.values())
             target.events += account.events
             account.events = []
+            if moves:
+                target.events.append(Event(now, -len(ours & theirs), now))
+                target.seen, account.seen = [(now, thing) for thing in ours | theirs], []
             for rid, lease in account.leases.items():
                 if lease.moved is None:
                     target.leases[rid] = lease

@@ -13,6 +13,7 @@ from headgate.quota.command import Cancel, Command, Demand, Extend, Merge, Outco
 from headgate.quota.gcra import Rate
 from headgate.quota.holds import brought
 from headgate.quota.ledger import apply, followed
+from headgate.quota.things import Things
 from headgate.quota.window import Max, Quota, Rolling, Total
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -57,18 +58,28 @@ asks = st.dictionaries(
     st.sampled_from(list(LAWS)), st.tuples(amounts, st.booleans(), st.booleans()), min_size=1, max_size=6
 )
 
+DISTINCT = ("quota", "total")
+"""Limits that count different things where a demand names any."""
+
+things = st.frozensets(st.sampled_from([b"thing %02d" % n for n in range(7)]), max_size=5)
+named_asks = st.dictionaries(
+    st.sampled_from(DISTINCT), st.tuples(st.integers(0, 2), things, st.booleans()), min_size=1, max_size=2
+)
+
 
 class Store:
-    """The smallest store there is: two dictionaries around `apply`."""
+    """The smallest store there is: three dictionaries around `apply`."""
 
     def __init__(self) -> None:
         self.balances: dict[Place, Balance] = {}
+        self.sketches: dict[Place, Things] = {}
         self.receipts: dict[bytes, Receipt] = {}
 
     def run(self, command: Command, now: int) -> Outcome:
         rid = getattr(command, "rid", b"")
-        change = apply(self.balances, self.receipts.get(rid), command, now)
+        change = apply(self.balances, self.receipts.get(rid), command, now, self.sketches)
         self.balances.update(change.balances)
+        self.sketches.update(change.sketches)
         if change.receipt is not None:
             self.receipts[rid] = change.receipt
         again = followed(command, change.outcome)
@@ -151,12 +162,39 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert (holds.held if holds is not None else 0) == held
 
 
+class ThingsMachine(LedgerMachine):
+    """The same, where demands name different things."""
+
+    @rule(subject=st.sampled_from(SUBJECTS), named=named_asks, lease=leases)
+    def reserve(self, subject: bytes, named: dict[str, tuple[int, frozenset[bytes], bool]], lease: int) -> None:
+        rid = b"r%d" % len(self.made)
+        demands = [
+            Demand((subject, limit), VERBS[limit], amount, hold=True, shadow=shadow, things=tuple(those))
+            for limit, (amount, those, shadow) in named.items()
+        ]
+        self.made.append((rid, demands, self.merged))
+        self.reserved(rid, demands, lease)
+
+    @precondition(lambda self: self.made)
+    @rule(data=st.data(), used=st.sampled_from([0, 0, 0, 2]), named=things)
+    def settle(self, data: st.DataObject, used: int, named: frozenset[bytes]) -> None:
+        rid, demands, _ = data.draw(st.sampled_from(self.made[-4:]))
+        held = [demand.of(used)._replace(things=tuple(named)) for demand in demands]
+        assert told(self.store.run(Settle(rid, tuple(held)), self.now)) == "settled"
+        self.oracle.settle(rid, worded(held), self.now)
+
+    @rule(limit=st.sampled_from(DISTINCT), sources=st.sets(st.sampled_from([b"a", b"b"]), min_size=1))
+    def merge(self, limit: str, sources: set[bytes]) -> None:
+        super().merge(limit, sources)
+
+
 def told(outcome: Outcome) -> str:
     return type(outcome).__name__.lower()
 
 
 def worded(demands: list[Demand]) -> list[Ask]:
-    return [Ask(demand.place, demand.amount, demand.hold, demand.shadow) for demand in demands]
+    return [Ask(d.place, d.amount, d.hold, d.shadow, frozenset(d.things)) for d in demands]
 
 
 TestLedgerMachine = LedgerMachine.TestCase
+TestThingsMachine = ThingsMachine.TestCase

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from headgate.quota import holds, ledger
+from headgate.quota import holds, ledger, merge
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Quota, Rolling, Total
 
@@ -26,15 +26,17 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def idempotency_dropped(patch: pytest.MonkeyPatch) -> None:
     reserve = ledger._reserve
-    patch.setattr(ledger, "_reserve", lambda balances, receipt, command, now: reserve(balances, None, command, now))
+    patch.setattr(
+        ledger, "_reserve", lambda b, receipt, command, now, sketches: reserve(b, None, command, now, sketches)
+    )
 
 
 def check_and_increment_split(patch: pytest.MonkeyPatch) -> None:
     apply, seen = ledger.apply, [dict[Any, Any]()]
 
-    def racing(balances: dict[Any, Any], receipt: Any, command: Any, now: int) -> Any:
+    def racing(balances: dict[Any, Any], receipt: Any, command: Any, now: int, sketches: Any) -> Any:
         before, seen[0] = seen[0], dict(balances)
-        return apply(before if now % 3 == 0 else balances, receipt, command, now)
+        return apply(before if now % 3 == 0 else balances, receipt, command, now, sketches)
 
     patch.setattr(machine, "apply", racing)
 
@@ -49,14 +51,14 @@ def lease_ignored(patch: pytest.MonkeyPatch) -> None:
 def refusal_consumes(patch: pytest.MonkeyPatch) -> None:
     reserve = ledger._reserve
 
-    def greedy(balances: Any, receipt: Any, command: Any, now: int) -> Any:
-        change = reserve(balances, receipt, command, now)
+    def greedy(balances: Any, receipt: Any, command: Any, now: int, sketches: Any) -> Any:
+        change = reserve(balances, receipt, command, now, sketches)
         if not isinstance(change.outcome, ledger.Refused):
             return change
         refused = {refusal.limit for refusal in change.outcome.refusals}
         first = [d for d in command.demands if d.place[1] not in refused and not d.shadow]
         return change._replace(
-            balances=reserve(balances, receipt, command._replace(demands=tuple(first)), now).balances
+            balances=reserve(balances, receipt, command._replace(demands=tuple(first)), now, sketches).balances
         )
 
     patch.setattr(ledger, "_reserve", greedy)
@@ -79,10 +81,10 @@ def one_more_than_the_capacity(patch: pytest.MonkeyPatch) -> None:
 def settle_leaves_the_hold(patch: pytest.MonkeyPatch) -> None:
     settle = ledger._settle
 
-    def twice(balances: Any, command: Any, now: int) -> Any:
+    def twice(balances: Any, command: Any, now: int, sketches: Any) -> Any:
         with pytest.MonkeyPatch.context() as within:
             within.setattr(ledger, "without", lambda kept, rid, at: kept)
-            return settle(balances, command, now)
+            return settle(balances, command, now, sketches)
 
     patch.setattr(ledger, "_settle", twice)
 
@@ -99,7 +101,7 @@ def cancel_gives_back_each_time(patch: pytest.MonkeyPatch) -> None:
 def late_settlement_charged_in_full(patch: pytest.MonkeyPatch) -> None:
     settle = ledger._settle
 
-    def blind(balances: Any, command: Any, now: int) -> Any:
+    def blind(balances: Any, command: Any, now: int, sketches: Any) -> Any:
         real = ledger.brought
         with pytest.MonkeyPatch.context() as within:
 
@@ -111,7 +113,7 @@ def late_settlement_charged_in_full(patch: pytest.MonkeyPatch) -> None:
                 return standing, kept._replace(by_rid=by_rid)
 
             within.setattr(ledger, "brought", alive)
-            return settle(balances, command, now)
+            return settle(balances, command, now, sketches)
 
     patch.setattr(ledger, "_settle", blind)
 
@@ -127,17 +129,15 @@ def lapse_frees_instead_of_charging(patch: pytest.MonkeyPatch) -> None:
 
 
 def merge_copies(patch: pytest.MonkeyPatch) -> None:
-    merge = ledger._merge
-
-    def copying(balances: Any, command: Any, now: int) -> Any:
-        change = merge(balances, command, now)
+    def copying(balances: Any, command: Any, now: int, sketches: Any) -> Any:
+        change = merge.merged(balances, command, now, sketches)
         return change._replace(balances={p: b for p, b in change.balances.items() if p == command.into.place})
 
-    patch.setattr(ledger, "_merge", copying)
+    patch.setattr(ledger, "merged", copying)
 
 
 def merged_hold_leaves_no_note(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "note", lambda hold, to: holds.note(hold, to)._replace(to=(b"nowhere", to[1])))
+    patch.setattr(merge, "note", lambda hold, to: holds.note(hold, to)._replace(to=(b"nowhere", to[1])))
 
 
 def rolling_forgets_early(patch: pytest.MonkeyPatch) -> None:
@@ -162,11 +162,28 @@ def extension_repeated(patch: pytest.MonkeyPatch) -> None:
 def shadow_refuses(patch: pytest.MonkeyPatch) -> None:
     reserve = ledger._reserve
 
-    def strict(balances: Any, receipt: Any, command: Any, now: int) -> Any:
+    def strict(balances: Any, receipt: Any, command: Any, now: int, sketches: Any) -> Any:
         demands = tuple([demand._replace(shadow=False) for demand in command.demands])
-        return reserve(balances, receipt, command._replace(demands=demands), now)
+        return reserve(balances, receipt, command._replace(demands=demands), now, sketches)
 
     patch.setattr(ledger, "_reserve", strict)
+
+
+def things_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "counted", lambda things, verb, standing: b"")
+
+
+def things_are_known_in_the_next_window(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "counted", lambda things, verb, standing: things.data if things is not None else b"")
+
+
+def merged_things_add_up(patch: pytest.MonkeyPatch) -> None:
+    once = merge._once
+    patch.setattr(merge, "_once", lambda total, seen, also: (total, once(total, seen, also)[1]))
+
+
+def merged_things_are_left_behind(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(merge, "_once", lambda total, seen, also: (total, seen))
 
 
 @contextmanager
@@ -201,8 +218,30 @@ def quietly() -> Iterator[None]:
 )
 def test_the_oracle_finds(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
     bug(monkeypatch)
+    found(machine.LedgerMachine)
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        things_are_forgotten,
+        things_are_known_in_the_next_window,
+        merged_things_add_up,
+        merged_things_are_left_behind,
+        settle_leaves_the_hold,
+        late_settlement_charged_in_full,
+    ],
+    ids=lambda bug: bug.__name__,
+)
+def test_the_oracle_of_things_finds(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    found(machine.ThingsMachine)
+
+
+def found(ledgers: Any) -> None:
+    """A run of the machine fails."""
     once = settings(
-        max_examples=400,
+        max_examples=2_000,
         stateful_step_count=50,
         phases=[Phase.generate],
         derandomize=True,
@@ -210,7 +249,7 @@ def test_the_oracle_finds(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
         suppress_health_check=list(HealthCheck),
     )
     with quietly(), pytest.raises((AssertionError, ValueError, KeyError, ExceptionGroup)):
-        run_state_machine_as_test(machine.LedgerMachine, settings=once)
+        run_state_machine_as_test(ledgers, settings=once)
 
 
 def test_the_clock_stories_find_a_re_anchoring_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

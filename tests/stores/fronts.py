@@ -58,8 +58,12 @@ class EverybodySlices:
 
 
 def sliced(command: Command) -> Command:
-    """The same reservation, of which a worker may hold a fifth beforehand."""
+    """The same reservation, of which a worker may hold a fifth beforehand; but not of what counts different things,
+    which no policy can slice."""
     if not isinstance(command, Reserve):
         return command
-    demands = tuple([demand._replace(slice=slice_of(demand.verb, 2_000)) for demand in command.demands])
-    return command._replace(demands=demands)
+    return command._replace(
+        demands=tuple(
+            [d if d.place[1] == "records" else d._replace(slice=slice_of(d.verb, 2_000)) for d in command.demands]
+        )
+    )

@@ -28,6 +28,7 @@ from headgate.quota.ledger import REPEAT
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores import memory
 from headgate.stores.memory import OVERFLOW, MemoryStore
+from headgate.testing.story import naming
 
 SECOND = 1_000_000
 NOW = 1_800_057_600 * SECOND
@@ -149,6 +150,44 @@ def test_refusals_leave_nothing_behind() -> None:
         for verb in verbs:
             ask(store, verb.kind.encode(), rid=b"%s%d" % (verb.kind.encode(), n), now=NOW, verb=verb)
     assert len(store._receipts) == len(store._balances) == 3
+
+
+# Different things.
+
+
+def names(store: MemoryStore, who: bytes, *numbers: int, rid: bytes, now: int = 0, verb: Any = LIFE) -> Outcome:
+    asked = naming(Demand((who, "limit"), verb, 0, hold=True), *numbers)
+    [outcome, _] = done(store.transact([Reserve(rid, (asked,), 1_000), Settle(rid, (asked,))], now))
+    return outcome
+
+
+def test_a_sketch_is_forgotten_with_its_balance_and_not_before() -> None:
+    store = MemoryStore(room=1)
+    for now in (100, 101):
+        assert isinstance(names(store, b"a", 1, 2, rid=b"%d" % now, now=now, verb=DAY), Granted)
+    assert isinstance(names(store, b"b", 3, rid=b"b", now=150, verb=DAY), Granted), "it shares the overflow"
+    assert isinstance(names(store, b"a", 1, rid=b"a", now=151, verb=DAY), Granted), "it is still known"
+    assert set(store._sketches) == {(b"a", "limit"), (OVERFLOW, "limit")}
+    names(store, b"c", 3, rid=b"c", now=200, verb=DAY)
+    names(store, b"d", 3, rid=b"d", now=300, verb=Quota(2, edges=(200, 300, 400, 500), spec=1))
+    assert set(store._sketches) == set(store._balances)
+    assert len(store._sketches) == 1
+
+
+def test_who_shares_the_overflow_shares_what_was_named_there() -> None:
+    store = MemoryStore(room=1)
+    ask(store, b"resident", rid=b"0")
+    outcomes = [names(store, b"%d" % n, n % 3, rid=b"n%d" % n) for n in range(6)]
+    assert [isinstance(outcome, Granted) for outcome in outcomes] == [True, True, False, True, True, False]
+
+
+def test_a_sketch_takes_at_most_sixteen_kilobytes_however_many_things_are_named() -> None:
+    store, many = MemoryStore(), Total(10**9)
+    for n in range(20):
+        names(store, b"s", *range(n * 900, n * 900 + 1_000), rid=b"%d" % n, verb=many)
+        [kept] = store._sketches.values()
+        assert len(kept.data) <= 16_000
+    assert abs(store._balances[b"s", "limit"].used - 18_100) <= 0.02 * 18_100
 
 
 def test_a_hundred_thousand_subjects_pass_quickly_through_a_small_table() -> None:

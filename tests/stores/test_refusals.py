@@ -44,7 +44,7 @@ from headgate.stores.slices import SlicedStore
 from headgate.testing import ManualClock
 from headgate.testing.servers import Server
 from headgate.testing.stores import StoreContract
-from headgate.testing.story import answer
+from headgate.testing.story import answer, naming
 from stores.fronts import Counted, Elapsed, EverybodySlices
 
 MINUTE = 60 * SECOND
@@ -188,6 +188,32 @@ async def test_the_answer_is_whole_for_the_same_demands_and_as_far_as_it_is_know
     assert elsewhere.refusals == (refusal,)
     assert elsewhere.balances == (first.balances[1], None)
     assert house.inner.calls == 2
+
+
+@told
+async def test_what_names_things_is_never_refused_here(house: House) -> None:
+    records = on("records", Total(3), 0, hold=True)
+    for n in range(3):
+        await house.ask(naming(records, n), rid=b"%d" % n)
+        await answer(house.store, Settle(b"%d" % n, (naming(records, n),)))
+    for n in range(20):
+        await house.refused(naming(records, 3))
+        await house.refused(records)  # which it will be is not known: this one is remembered
+        assert isinstance(await house.ask(naming(records, n % 3)), Granted)
+    assert house.store.repeated == 19
+    assert house.inner.calls == 6 + 20 + 1 + 20
+
+
+@told
+async def test_a_flood_that_names_things_is_refused_here_for_what_else_it_asks(house: House) -> None:
+    records = on("records", Total(3), 0, hold=True)
+    await house.ask(HOUR.of(2))
+    await house.refused(HOUR, naming(records, 1))
+    calls = house.inner.calls
+    for n in range(50):
+        [refusal] = (await house.refused(HOUR, naming(records, n))).refusals
+        assert refusal.limit == "hour"
+    assert house.inner.calls == calls
 
 
 @told
@@ -431,6 +457,9 @@ def test_it_refuses_nobody_whom_the_specification_grants(story: list[Any]) -> No
             Demand((b"acme", limit), verb_of(limit, variant, begun), amount, hold=hold or limit == "seats")
             for limit in sorted(limits)
         )
+        if hold and amount > 1:
+            named = range(5 * variant, 5 * variant + amount)
+            demands = tuple([naming(d, *named) if d.place[1] in ("life", "day") else d for d in demands])
         command: Command = Reserve(b"%d" % next(ids), demands, LEASE)
         if kind == "merge":
             command = Merge(demands[0], (demands[0].at((b"other", demands[0].place[1])),))
@@ -443,7 +472,7 @@ def test_it_refuses_nobody_whom_the_specification_grants(story: list[Any]) -> No
         if isinstance(command, Reserve):
             said.append(command)
         rid = getattr(command, "rid", b"")
-        expected, _, receipt = apply(inner._balances, receipts.get(rid), command, clock.now)
+        expected, _, receipt, _ = apply(inner._balances, receipts.get(rid), command, clock.now, inner._sketches)
         if receipt is not None:
             receipts[rid] = receipt
         outcome = done(store.transact((command,)))

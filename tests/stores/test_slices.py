@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from headgate.clock import SECOND
-from headgate.errors import StoreError
+from headgate.errors import AmountError, StoreError
 from headgate.quota.balance import Verb
 from headgate.quota.command import (
     Cancel,
@@ -42,7 +42,7 @@ from headgate.stores.slices.errands import LEASE
 from headgate.testing import ManualClock
 from headgate.testing.servers import Server
 from headgate.testing.stores import StoreContract
-from headgate.testing.story import answer, held, standing, used
+from headgate.testing.story import answer, held, naming, standing, used
 from stores.fronts import Counted, Elapsed, EverybodySlices
 
 MINUTE = 60 * SECOND
@@ -184,6 +184,21 @@ async def test_of_ten_requests_nine_need_no_store(house: House) -> None:
     assert await house.granted(LIFE, 500) == 500
     assert house.calls <= 60
     assert house.worker.granted >= 440
+
+
+@told
+async def test_what_names_things_is_left_to_the_store(house: House) -> None:
+    records = on("records", Total(30), 0, slice=0, hold=True)
+    with pytest.raises(AmountError, match="slice"):
+        naming(records._replace(slice=5), 1)
+    for n in range(40):
+        asked = (LIFE, naming(records, n % 6, 6))
+        assert isinstance(await house.ask(*asked, rid=b"%d" % n, worker=n % 2), Granted)
+        settled = await answer(house.workers[n % 2], Settle(b"%d" % n, asked[1:]))
+        assert isinstance(settled, Settled)
+        assert settled.balances[0] is not None
+    assert settled.balances[0].used == 7
+    assert await used(house.worker, records) == 7
 
 
 @told

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from headgate.errors import AmountError
 from headgate.quota.balance import Balance, Verb, new
 from headgate.quota.meter import checked
+from headgate.quota.things import checked_things
 
 Place = tuple[bytes, str]
 """Where a balance lies: (the subject's digest, the limit's id)."""
+
+WINDOWED = frozenset({"quota", "total"})
+"""Kinds of verbs under which different things can be counted: what they have used ends all at once or never. What is
+forgotten little by little would have to be taken out of a sketch, and that cannot be done."""
 
 
 class _Demand(NamedTuple):
@@ -23,6 +29,7 @@ class _Demand(NamedTuple):
     hold: bool = False
     shadow: bool = False
     slice: int = 0
+    things: tuple[bytes, ...] = ()
 
 
 class Demand(_Demand):
@@ -33,16 +40,32 @@ class Demand(_Demand):
     once. A `shadow` demand is decided and never refuses: what does not fit is not charged to it. `slice` is how many
     units a worker may hold charged beforehand so as to ask the store less often, 0 for none; no command reads it.
 
-    Raises AmountError for any other amount, so that none reaches a store.
+    `things`: what is counted once however often it is named, by keyed digests (see `things`); such a demand is held,
+    under a verb of `WINDOWED` and without a slice. Reserved, it holds as many units as there are new things among
+    them, whatever its amount is, and needs none if there are none; settled, it has used as many as were new to the
+    window, and its amount for those that could not be named. No other command reads them.
+
+    Raises AmountError for any other amount and for other things, so that none reaches a store.
     """
 
     __slots__ = ()
 
     def __new__(
-        cls, place: Place, verb: Verb, amount: int, hold: bool = False, shadow: bool = False, slice: int = 0
+        cls,
+        place: Place,
+        verb: Verb,
+        amount: int,
+        hold: bool = False,
+        shadow: bool = False,
+        slice: int = 0,
+        things: tuple[bytes, ...] = (),
     ) -> Demand:
-        """Checks the amount."""
-        return new(cls, (place, verb, checked(amount), hold, shadow, slice))
+        """Checks the amount and the things."""
+        if things:
+            checked_things(things)
+            if not hold or slice or verb.kind not in WINDOWED:
+                raise AmountError("things are held until they are settled, by `quota` or `total`, in no slice")
+        return new(cls, (place, verb, checked(amount), hold, shadow, slice, things))
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Demand:  # type: ignore[override]  # `_replace` is checked by it, too
@@ -50,11 +73,11 @@ class Demand(_Demand):
 
     def of(self, amount: int) -> Demand:
         """The same demand for another amount. Raises AmountError as the constructor does."""
-        return new(Demand, (self[0], self[1], checked(amount), self[3], self[4], self[5]))
+        return new(Demand, (self[0], self[1], checked(amount), self[3], self[4], self[5], self[6]))
 
     def at(self, place: Place) -> Demand:
         """The same demand on another balance."""
-        return new(Demand, (place, self[1], self[2], self[3], self[4], self[5]))
+        return new(Demand, (place, self[1], self[2], self[3], self[4], self[5], self[6]))
 
 
 class Reserve(NamedTuple):
@@ -106,8 +129,9 @@ class Merge(NamedTuple):
     """Move what each of `sources` has used and holds into `into`; after it they are as untouched.
 
     Usage adds up as the verb has it, brought to now by the verb that each demand names; windows that have run out
-    carry nothing. Holds move with their leases and leave a note where they were. Amounts are not read. What is
-    moved cannot be moved twice: a repeat moves only what the sources have used since."""
+    carry nothing. Holds move with their leases and leave a note where they were. Sketches unite, and a thing that is
+    in two of them counts once. Amounts are not read. What is moved cannot be moved twice: a repeat moves only what
+    the sources have used since."""
 
     into: Demand
     sources: tuple[Demand, ...]
@@ -122,8 +146,9 @@ class Inherit(NamedTuple):
     """Let `into` have used at least what `source` has: the larger of the two counts from now on.
 
     Said when a group ends: each org goes on with what the group had used, for a share of its own cannot be told, and
-    a fresh window must not be had by leaving. What the source holds is settled there. Saying it again changes
-    nothing, and from the end of the source's window on there is nothing to inherit."""
+    a fresh window must not be had by leaving. Where the source's usage counts from now on, things that either had
+    named are not charged again. What the source holds is settled there. Saying it again changes nothing, and from the
+    end of the source's window on there is nothing to inherit."""
 
     into: Demand
     source: Demand

@@ -17,14 +17,18 @@ difference, so that no sweeper is needed to be correct.
 A merge moves what several subjects have used and hold into one. Whoever settles a hold where it was made, after
 it was moved, is told where it is now (`moved`) and says it again there: `followed` makes that command. So no command
 needs a balance that it does not name, and the two places may lie on different machines.
+
+Different things are counted in a *sketch* beside the balance: named again within the window, they cost nothing. It
+counts while its `since` is the balance's and something is used: with the window that it was made in, and not a moment
+longer. A clock that is set back behind the window's start, or another calendar, ends it early: then what is named
+again is charged again, which gives nobody a fresh window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-from headgate.quota.balance import CLOCK_SKEW, LATE, Balance, Hold, Standing, Verb, new
+from headgate.quota import things as sketch
+from headgate.quota.balance import CLOCK_SKEW, LATE, SAFE, Balance, Hold, Standing, Verb, new
+from headgate.quota.change import NONE, Balances, Change, Sketches, after, counted
 from headgate.quota.command import (
     Cancel,
     Command,
@@ -47,29 +51,24 @@ from headgate.quota.command import (
     Settle,
     Settled,
 )
-from headgate.quota.holds import brought, held_also, note, summed, united, without
+from headgate.quota.holds import brought, held_also, without
+from headgate.quota.merge import inherited, merged
+from headgate.quota.things import Things
 from headgate.quota.window import POLL
 
 REPEAT = 10_000_000
 """How long (microseconds) a verdict is remembered at least: longer than any repeat of a command takes."""
 
 
-class Change(NamedTuple):
-    """The outcome of a command and what to write: the balances, and the receipt under the command's `rid`."""
-
-    outcome: Outcome
-    balances: Mapping[Place, Balance]
-    receipt: Receipt | None = None
-
-
-Balances = Mapping[Place, Balance]
-
-
-def apply(balances: Balances, receipt: Receipt | None, command: Command, now: int) -> Change:
+def apply(
+    balances: Balances, receipt: Receipt | None, command: Command, now: int, sketches: Sketches = NONE
+) -> Change:
     """Decide one command at `now` (microseconds).
 
     `balances` answers `.get(place)` for each place that the command names; `receipt` is what is remembered of
-    the command's `rid`, or None. Neither is changed: what is to be written stands in the `Change`.
+    the command's `rid`, or None; `sketches` answers for each demand of a reservation or settlement that has things,
+    and for each place of a merge or an inheritance. None of them is changed: what is to be written stands in the
+    `Change`.
 
     Raises ValueError for a reservation that names a place twice.
 
@@ -85,19 +84,19 @@ def apply(balances: Balances, receipt: Receipt | None, command: Command, now: in
         receipt = None
     match command:
         case Reserve():
-            return _reserve(balances, receipt, command, now)
+            return _reserve(balances, receipt, command, now, sketches)
         case Settle():
-            return _settle(balances, command, now)
+            return _settle(balances, command, now, sketches)
         case Extend():
             return _extend(balances, command, now)
         case Cancel():
             return _cancel(balances, receipt, command, now)
         case Merge():
-            return _merge(balances, command, now)
+            return merged(balances, command, now, sketches)
         case Inherit():
-            return _inherit(balances, command, now)
+            return inherited(balances, command, now, sketches)
         case Look(demands):
-            return Change(Seen(now, _after(balances, {}, demands)), {})
+            return Change(Seen(now, after(balances, {}, demands)), {})
 
 
 def followed(command: Command, outcome: Outcome) -> Command | None:
@@ -114,25 +113,28 @@ def followed(command: Command, outcome: Outcome) -> Command | None:
     return None
 
 
-def _reserve(balances: Balances, receipt: Receipt | None, command: Reserve, now: int) -> Change:
+def _reserve(balances: Balances, receipt: Receipt | None, command: Reserve, now: int, sketches: Sketches) -> Change:
     rid, demands, lease = command
     if receipt is not None:
-        return Change(Granted(now, _after(balances, {}, demands)) if receipt.granted else Gone(now), {})
+        return Change(Granted(now, after(balances, {}, demands)) if receipt.granted else Gone(now), {})
     written: dict[Place, Balance] = {}
     refusals: list[Refusal] = []
     shadowed: list[Refusal] = []
-    for place, verb, amount, hold, shadow, _ in demands:
+    for place, verb, amount, hold, shadow, _, things in demands:
         balance = balances.get(place)
         if not hold and (balance is None or balance.holds is None):
             # Nothing is held and nothing is to be: the way of nearly every request, in one step.
-            after = verb.take(balance, amount, now)
-            if after is not None:
-                written[place] = after
+            taken = verb.take(balance, amount, now)
+            if taken is not None:
+                written[place] = taken
                 continue
         standing, holds = brought(balance, verb, now)
         held = holds.held if holds is not None else 0
         need = amount or 1 if hold else amount
-        if need > verb.free(standing) - held:
+        if things:
+            need = amount = sketch.unseen(counted(sketches.get(place), verb, standing), things)
+        # What was all named before costs nothing, and is granted whatever the debt is.
+        if need > verb.free(standing) - held and (need or not things):
             (shadowed if shadow else refusals).append(_refusal(place, verb, standing, held, need, now))
             continue
         if hold:
@@ -143,15 +145,15 @@ def _reserve(balances: Balances, receipt: Receipt | None, command: Reserve, now:
         written[place] = verb.put(standing, amount, holds, now)
     if refusals:
         kept = _kept(balances, demands, now)
-        return Change(Refused(now, tuple(refusals), _after(balances, kept, demands), tuple(shadowed)), kept)
+        return Change(Refused(now, tuple(refusals), after(balances, kept, demands), tuple(shadowed)), kept)
     if len(written) + len(shadowed) != len(demands):
         raise ValueError("a reservation names a place twice")
     receipt = new(Receipt, (True, now, now + (lease if lease > REPEAT else REPEAT)))
     if shadowed:
         written = {**_kept(balances, demands, now), **written}
-        return Change(Granted(now, _after(balances, written, demands), tuple(shadowed)), written, receipt)
+        return Change(Granted(now, after(balances, written, demands), tuple(shadowed)), written, receipt)
     # All were written, in the demands' order.
-    return new(Change, (new(Granted, (now, tuple(written.values()), ())), written, receipt))
+    return new(Change, (new(Granted, (now, tuple(written.values()), ())), written, receipt, NONE))
 
 
 def _kept(balances: Balances, demands: tuple[Demand, ...], now: int) -> dict[Place, Balance]:
@@ -179,7 +181,7 @@ def _extend(balances: Balances, command: Extend, now: int) -> Change:
     written: dict[Place, Balance] = {}
     refusals: list[Refusal] = []
     shadowed: list[Refusal] = []
-    for place, verb, amount, _, shadow, _ in demands:
+    for place, verb, amount, _, shadow, *_ in demands:
         standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is None or mine is None or mine.lapsed:
@@ -196,8 +198,8 @@ def _extend(balances: Balances, command: Extend, now: int) -> Change:
         written[place] = verb.put(standing, 0, grown, now)
     if refusals:
         kept = _kept(balances, demands, now)
-        return Change(Refused(now, tuple(refusals), _after(balances, kept, demands), tuple(shadowed)), kept)
-    return Change(Granted(now, _after(balances, written, demands), tuple(shadowed)), written)
+        return Change(Refused(now, tuple(refusals), after(balances, kept, demands), tuple(shadowed)), kept)
+    return Change(Granted(now, after(balances, written, demands), tuple(shadowed)), written)
 
 
 def _moved(balances: Balances, demands: tuple[Demand, ...], rid: bytes) -> tuple[Demand, ...]:
@@ -210,13 +212,14 @@ def _moved(balances: Balances, demands: tuple[Demand, ...], rid: bytes) -> tuple
     return tuple(there) if tuple(there) != demands else ()
 
 
-def _settle(balances: Balances, command: Settle, now: int) -> Change:
+def _settle(balances: Balances, command: Settle, now: int, sketches: Sketches) -> Change:
     rid, demands = command
     written: dict[Place, Balance] = {}
+    drawn: dict[Place, Things] = {}
     moved: list[Demand] = []
     added = [0] * len(demands)
     for at, demand in enumerate(demands):
-        place, verb, actual, _, _, _ = demand
+        place, verb, actual, _, _, _, things = demand
         standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is None or mine is None:
@@ -224,14 +227,20 @@ def _settle(balances: Balances, command: Settle, now: int) -> Change:
         if mine.to is not None:
             moved.append(demand.at(mine.to))
             continue
+        if things:
+            before = counted(sketches.get(place), verb, standing)
+            grown = sketch.with_things(before, things)
+            actual = min(actual + max(0, sketch.count(grown) - sketch.count(before)), SAFE)
+            if grown is not before:
+                drawn[place] = new(Things, (standing[1], grown))
         if mine.lapsed:
             if actual < mine.amount:
                 standing = verb.less(standing, mine.amount - actual, mine.until - LATE, now)
             actual = max(0, actual - mine.amount)
         added[at] = actual
         written[place] = verb.put(standing, actual, without(holds, rid, now), now)
-    done = new(Settled, (now, _after(balances, written, demands), tuple(moved), tuple(added)))
-    return new(Change, (done, written, None))
+    done = new(Settled, (now, after(balances, written, demands), tuple(moved), tuple(added)))
+    return new(Change, (done, written, None, drawn))
 
 
 def _cancel(balances: Balances, receipt: Receipt | None, command: Cancel, now: int) -> Change:
@@ -239,7 +248,7 @@ def _cancel(balances: Balances, receipt: Receipt | None, command: Cancel, now: i
     written: dict[Place, Balance] = {}
     moved: list[Demand] = []
     for demand in demands:
-        place, verb, amount, hold, shadow, _ = demand
+        place, verb, amount, hold, shadow, *_ = demand
         standing, holds = brought(balances.get(place), verb, now)
         mine = holds.by_rid.get(rid) if holds is not None else None
         if holds is not None and mine is not None:
@@ -254,50 +263,7 @@ def _cancel(balances: Balances, receipt: Receipt | None, command: Cancel, now: i
             standing = verb.less(standing, amount, receipt.at, now)
             written[place] = verb.put(standing, 0, holds, now)
     undone = Receipt(False, now, now + max(lease, REPEAT))
-    return Change(Settled(now, _after(balances, written, demands), tuple(moved)), written, undone)
-
-
-def _merge(balances: Balances, command: Merge, now: int) -> Change:
-    (into, verb, *_), sources = command
-    total, union = brought(balances.get(into), verb, now)
-    by_rid = dict(union.by_rid) if union is not None else {}
-    written: dict[Place, Balance] = {}
-    for place, own, *_ in sources:
-        balance = written.get(place) or balances.get(place)
-        if balance is None or place == into:
-            continue
-        standing, holds = brought(balance, own, now)
-        left = own.put(standing, 0, None, now)
-        found = holds.by_rid if holds is not None else {}
-        moving = {rid: hold for rid, hold in found.items() if hold.to is None}
-        if not left.used and not moving:
-            continue
-        total = verb.join(total, verb.bring(left, now))
-        for rid, hold in moving.items():
-            by_rid[rid] = united(by_rid.get(rid), hold)
-        notes = {rid: note(hold, into) for rid, hold in found.items()}
-        written[place] = Balance(own.kind, 0, now, now, own.spec, (), summed(notes, now))
-    if written:
-        written[into] = verb.put(total, 0, summed(by_rid, now), now)
-    return Change(Settled(now, _after(balances, written, command.demands)), written)
-
-
-def _inherit(balances: Balances, command: Inherit, now: int) -> Change:
-    (into, verb, *_), (place, own, *_) = command
-    mine, holds = brought(balances.get(into), verb, now)
-    others, _ = brought(balances.get(place), own, now)
-    # By this verb's own measure, whatever the group's plan was.
-    theirs = verb.bring(own.put(others, 0, None, now), now)
-    written: dict[Place, Balance] = {}
-    if verb.spent(theirs) > verb.spent(mine):
-        written[into] = verb.put(theirs, 0, holds, now)
-    return Change(Settled(now, _after(balances, written, command.demands)), written)
-
-
-def _after(
-    balances: Balances, written: Mapping[Place, Balance], demands: tuple[Demand, ...]
-) -> tuple[Balance | None, ...]:
-    return tuple([written.get(d.place) or balances.get(d.place) for d in demands])
+    return Change(Settled(now, after(balances, written, demands), tuple(moved)), written, undone)
 
 
 def _refusal(place: Place, verb: Verb, standing: Standing, held: int, need: int, now: int) -> Refusal:

@@ -12,11 +12,14 @@ from typing import Any
 
 from headgate.clock import Clock, wall_clock
 from headgate.quota.balance import Balance, new
+from headgate.quota.change import Sketches
 from headgate.quota.command import Command, Demand, Inherit, Merge, Outcome, Place, Receipt, Reserve
 from headgate.quota.ledger import apply
+from headgate.quota.things import Things
 
 ROOM = 200_000
-"""Balances that are kept; about 400 bytes each, 80 MB when full."""
+"""Balances that are kept; about 400 bytes each, 80 MB when full. Beside those that count different things lies a
+sketch each: eight bytes a thing, 12.4 kB at most."""
 
 REMEMBERED = 50_000
 """Verdicts that are remembered at least (twice as many at most), about 190 bytes each. Nothing gets lost on the way
@@ -49,6 +52,7 @@ class MemoryStore:
         self._clock = clock
         self._room = room
         self._balances: dict[Place, Balance] = {}
+        self._sketches: dict[Place, Things] = {}
         # As plain tuples: those of numbers the garbage collector leaves out, and a hundred thousand named ones
         # stop an app for 50 ms at a time.
         self._receipts: dict[bytes, tuple[Any, ...]] = {}
@@ -72,13 +76,23 @@ class MemoryStore:
             command = self._roomed(command, now)
         rid = getattr(command, "rid", b"")
         kept = self._receipts.get(rid) or self._older.get(rid)
-        outcome, written, receipt = apply(balances, new(Receipt, kept) if kept else None, command, now)
+        seen = self._sketches
+        outcome, written, receipt, drawn = apply(balances, new(Receipt, kept) if kept else None, command, now, seen)
         balances.update(written)
+        if drawn:
+            self._draw(drawn)
         if receipt is not None:
             self._receipts[rid] = (*receipt,)
             if len(self._receipts) >= REMEMBERED:
                 self._older, self._receipts = self._receipts, {}
         return outcome
+
+    def _draw(self, drawn: Sketches) -> None:
+        for place, things in drawn.items():
+            if things.data:
+                self._sketches[place] = things
+            else:
+                self._sketches.pop(place, None)
 
     def _roomed(self, command: Command, now: int) -> Command:
         """The command as it fits: places that find no room in the table become the overflow's."""
@@ -109,7 +123,7 @@ class MemoryStore:
         for limit in list(self._overflows):
             shared = self._balances.get((OVERFLOW, limit))
             if shared is None or _idle(shared, now):
-                self._balances.pop((OVERFLOW, limit), None)
+                self._forget((OVERFLOW, limit))
                 self._overflows.discard(limit)
 
     def _drop_idle(self, now: int) -> None:
@@ -120,7 +134,12 @@ class MemoryStore:
                 continue
             balance = self._balances.get(place)
             if balance is not None and place[0] != OVERFLOW and _idle(balance, now):
-                del self._balances[place]
+                self._forget(place)
+
+    def _forget(self, place: Place) -> None:
+        # With its balance a sketch ends, too: whatever it knows belongs to a window that has run out.
+        self._balances.pop(place, None)
+        self._sketches.pop(place, None)
 
 
 def _idle(balance: Balance, now: int) -> bool:

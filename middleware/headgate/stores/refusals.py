@@ -4,7 +4,8 @@ Law: it refuses only what the store would refuse if it were asked, as far as thi
 A refusal is repeated until the instant at which it might no longer hold, and for `LONGEST` at most; where nothing
 but what others hold stands in the way, for `BRIEF`, because that may be given back at any moment. Whatever this
 worker says that gives something back at a place ends what is remembered of the place at once. So a flood of
-refused requests costs the store ten operations a second for each subject, however large it is.
+refused requests costs the store ten operations a second for each subject, however large it is. Where different things
+are counted the store is always asked: what it has seen before is granted at any time.
 
 Time is the store's: kept is how long a refusal still holds, and that is measured by this machine's monotonic clock
 from when the store was asked, so that nobody is refused for longer than the store has said.
@@ -212,9 +213,9 @@ class RefusalsStore:
             return
         by_limit = {refusal.limit: refusal for refusal in answer.refusals}
         for demand, balance in zip(demands, answer.balances, strict=True):
-            place, verb, amount, hold, shadow, _ = demand
+            place, verb, amount, hold, shadow, _, things = demand
             refusal = by_limit.get(place[1])
-            if refusal is None or shadow or self._freed.get(place, 0) > frees:
+            if refusal is None or shadow or things or self._freed.get(place, 0) > frees:
                 continue
             need = amount or 1 if hold else amount
             standing, holds = brought(balance, verb, answer.now)
@@ -254,7 +255,9 @@ class RefusalsStore:
 
 def _covers(found: Remembered, demand: Demand) -> bool:
     """Whether a demand needs at least what was refused, of the same window and amount."""
-    _, verb, amount, hold, _, _ = demand
+    _, verb, amount, hold, _, _, things = demand
+    if things:
+        return False  # which of them are new, only the store knows: those that are not need nothing
     # As the ledger has it: what is held needs one free unit at least.
     need = amount or 1 if hold else amount
     return need >= found.need and (verb is found.verb or verb == found.verb)

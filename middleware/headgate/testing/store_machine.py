@@ -34,14 +34,18 @@ from headgate.quota.command import (
 from headgate.quota.decision import Reading, reading
 from headgate.quota.gcra import Rate
 from headgate.quota.ledger import apply, followed
+from headgate.quota.things import Things
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.contract import Store
 from headgate.testing.clock import ManualClock
+from headgate.testing.story import thing
 
 SUBJECTS = (b"key-1", b"key-2", b"org")
-LIMITS = ("minute", "hour", "ten", "seats", "life")
+LIMITS = ("minute", "hour", "ten", "seats", "life", "records")
 FURTHEST_BACK = 50 * 60 * SECOND
 """How far the clock is set back below the highest it stood at: a store may forget what ran out an hour ago."""
+
+EVENTS = ("say",) * 6 + ("say again",) * 2 + ("name",) * 2 + ("time",) * 3 + ("close",)
 
 MOVES = (
     *(1, 40 * MILLISECOND, SECOND, 7 * SECOND, 61 * SECOND, 61 * SECOND, 400 * SECOND, 3_700 * SECOND),
@@ -49,6 +53,12 @@ MOVES = (
 )
 
 LEASE = 90 * SECOND
+RECORDS = tuple([thing(number) for number in range(2_000)])
+FEW = tuple([RECORDS[at : at + many] for at in range(6) for many in (1, 2)])
+MANY = (RECORDS[:700], RECORDS[500:1_200], RECORDS[:1_100], RECORDS[900:])
+"""Things that are named together; two of the larger bundles are more than a list has."""
+NAMED = st.sampled_from((*FEW, *MANY, *MANY))
+
 Answered = TypeVar("Answered", bound=Outcome)
 
 
@@ -63,6 +73,7 @@ def verb_of(limit: str, variant: int, now: int) -> Verb:
         "ten": (Rate(10, minute), Rate(10, minute, burst=5), Rate(7, hour)),
         "seats": (Max(3, LEASE), Max(1, LEASE), Max(5, LEASE)),
         "life": (Total(30), Total(10), Rolling(30, hour)),
+        "records": (Quota(3_000, edges, spec=1), Quota(10, edges, spec=1), Total(2_000)),
     }
     return verbs[limit][variant]
 
@@ -70,9 +81,12 @@ def verb_of(limit: str, variant: int, now: int) -> Verb:
 def demands(now: int, *, fewest: int = 1) -> st.SearchStrategy[tuple[Demand, ...]]:
     """Demands on distinct places."""
 
-    def demand(place: Place, variant: int, amount: int, hold: bool, shadow: bool) -> Demand:
+    def demand(
+        place: Place, variant: int, amount: int, hold: bool, shadow: bool, things: tuple[bytes, ...]
+    ) -> Demand:
         hold = hold or place[1] == "seats"
-        return Demand(place, verb_of(place[1], variant, now), amount, hold=hold, shadow=shadow)
+        named = things if hold and place[1] == "records" else ()
+        return Demand(place, verb_of(place[1], variant, now), amount, hold=hold, shadow=shadow, things=named)
 
     one = st.builds(
         demand,
@@ -81,6 +95,7 @@ def demands(now: int, *, fewest: int = 1) -> st.SearchStrategy[tuple[Demand, ...
         st.sampled_from((0, 1, 1, 1, 2, 5, 40)),
         st.booleans(),
         st.sampled_from((False, False, False, True)),
+        NAMED,
     )
     return st.lists(one, min_size=fewest, max_size=4, unique_by=lambda demand: demand.place).map(tuple)
 
@@ -97,18 +112,21 @@ class StoreMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.store = make_store(self.clock)
         self.balances: dict[Place, Balance] = {}
+        self.sketches: dict[Place, Things] = {}
         self.receipts: dict[bytes, Receipt] = {}
         self.said: list[Command] = []
         self.numbers = 0
 
     # One rule, because Hypothesis leaves out some of several in each run: without commands there is nothing to see.
-    @rule(data=st.data(), event=st.sampled_from(("say",) * 6 + ("say again",) * 2 + ("time",) * 3 + ("close",)))
+    @rule(data=st.data(), event=st.sampled_from(EVENTS))
     def happen(self, data: Any, event: str) -> None:
         """New commands; one that was said before and arrives once more; time that goes on or back; a restart."""
         if event == "close":
             self.runner.run(self.store.close())
         elif event == "time":
             self.move(data.draw(st.sampled_from(self.moves), label="moved"))
+        elif event == "name":
+            self.transact(self.naming(data))
         elif event == "say again" and (said := self.certain(self.said)):
             self.transact([data.draw(st.sampled_from(said[-12:]), label="again")])
         else:
@@ -146,7 +164,28 @@ class StoreMachine(RuleBasedStateMachine):
         now_asked = tuple(d.of(n) for d, n in zip(of.demands, amounts, strict=False) if d.hold)
         if kind == "extend":
             return Extend(of.rid, now_asked, LEASE, data.draw(st.integers(1, 3), label="step"))
-        return Settle(of.rid, now_asked) if kind == "settle" else Cancel(of.rid, of.demands, LEASE)
+        if kind == "settle":
+            return Settle(of.rid, tuple([self.touched(data, d) for d in now_asked]))
+        return Cancel(of.rid, of.demands, LEASE)
+
+    def naming(self, data: Any) -> list[Command]:
+        """Somebody asks for different things, and mostly it is settled at once what they were."""
+        who, variant = data.draw(st.sampled_from(SUBJECTS)), data.draw(st.sampled_from((0, 0, 0, 1, 2)))
+        verb = verb_of("records", variant, self.clock.now)
+        self.numbers += 1
+        rid = b"rid-%d" % self.numbers
+        asked = Demand((who, "records"), verb, 0, hold=True, things=data.draw(NAMED, label="named"))
+        ends = data.draw(st.sampled_from((True, True, False)), label="settled at once")
+        reserve = Reserve(rid, (asked,), LEASE)
+        return [reserve, Settle(rid, (self.touched(data, asked),))] if ends else [reserve]
+
+    def touched(self, data: Any, demand: Demand) -> Demand:
+        """A demand as it is settled: what it names may be other things than it asked for, or none."""
+        if demand.place[1] != "records":
+            return demand
+        return demand._replace(
+            things=data.draw(st.one_of(NAMED, st.just(demand.things), st.just(())), label="touched")
+        )
 
     def asked(self, data: Any, now: int) -> tuple[Demand, ...]:
         """What a new command asks for."""
@@ -154,7 +193,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def merge(self, data: Any, now: int) -> Command:
         """Two subjects' balances of one limit go into the third's, or one is inherited by another."""
-        limit = data.draw(st.sampled_from(LIMITS), label="merged")
+        limit = data.draw(st.sampled_from((*LIMITS, "records")), label="merged")
         into, *sources = data.draw(st.permutations(SUBJECTS), label="into, sources")
         verb = verb_of(limit, 0, now)
         if data.draw(st.booleans(), label="inherits"):
@@ -182,8 +221,10 @@ class StoreMachine(RuleBasedStateMachine):
     def specified(self, command: Command, now: int) -> Outcome:
         """The specification's answer."""
         rid = getattr(command, "rid", None)
-        change = apply(self.balances, self.receipts.get(rid) if rid is not None else None, command, now)
+        receipt = self.receipts.get(rid) if rid is not None else None
+        change = apply(self.balances, receipt, command, now, self.sketches)
         self.balances.update(change.balances)
+        self.sketches.update(change.sketches)
         if change.receipt is not None and rid is not None:
             self.receipts[rid] = change.receipt
         return change.outcome

@@ -43,22 +43,15 @@ from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.contract import Store
 from headgate.testing.clock import ManualClock
 from headgate.testing.store_machine import StoreMachine
+from headgate.testing.store_things import ThingsContract
 from headgate.testing.story import LEASE, answer, ask, granted, held, on, standing, told, used
 
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
 
 
-class StoreContract:
+class StoreContract(ThingsContract):
     """Every test is a promise. A subclass makes the store; its name must begin with `Test` for pytest to see it."""
-
-    def make_store(self, clock: ManualClock) -> Store:
-        """A fresh, empty store that reads this clock; called once for every story, many times in a test."""
-        raise NotImplementedError("say how a store is made")
-
-    def make_peer(self, store: Store, clock: ManualClock) -> Store | None:
-        """Another worker's store over the same balances; None if this kind of store is not shared."""
-        return None
 
     # All or nothing.
 

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from hashlib import blake2b
 from typing import Any
 
 from headgate.clock import SECOND
 from headgate.quota.balance import Balance, Verb
-from headgate.quota.command import Command, Demand, Granted, Look, Outcome, Reserve
+from headgate.quota.command import Command, Demand, Granted, Look, Outcome, Reserve, Settle
+from headgate.quota.things import SIZE
 from headgate.stores.contract import Store
 from headgate.testing.clock import ManualClock
 
 LEASE = 60 * SECOND
 
 Story = Callable[[Any, Store, ManualClock], Awaitable[None]]
+
+
+class Stories:
+    """Stories about a store that the subclass makes."""
+
+    def make_store(self, clock: ManualClock) -> Store:
+        """A fresh, empty store that reads this clock; called once for every story, many times in a test."""
+        raise NotImplementedError("say how a store is made")
+
+    def make_peer(self, store: Store, clock: ManualClock) -> Store | None:
+        """Another worker's store over the same balances; None if this kind of store is not shared."""
+        return None
 
 
 def told(story: Story) -> Callable[[Any], None]:
@@ -40,6 +54,16 @@ def on(limit: str, verb: Verb, amount: int = 1, *, who: bytes = b"acme", hold: b
     return Demand((who, limit), verb, amount, hold=hold)
 
 
+def thing(number: int) -> bytes:
+    """One of endlessly many different things, as it is counted."""
+    return blake2b(b"%d" % number, digest_size=SIZE).digest()
+
+
+def naming(demand: Demand, *numbers: int, amount: int = 0) -> Demand:
+    """The demand, held, with the things of these numbers."""
+    return demand._replace(amount=amount, hold=True, things=tuple([thing(number) for number in numbers]))
+
+
 async def answer(store: Store, command: Command) -> Outcome:
     """The outcome of one command."""
     [outcome] = await store.transact((command,))
@@ -49,6 +73,14 @@ async def answer(store: Store, command: Command) -> Outcome:
 async def ask(store: Store, rid: bytes, *demands: Demand) -> Outcome:
     """A reservation's outcome."""
     return await answer(store, Reserve(rid, demands, LEASE))
+
+
+async def taken(store: Store, rid: bytes, *demands: Demand) -> Outcome:
+    """What becomes of demands that are reserved and settled as they were asked: the reservation's outcome."""
+    outcome = await ask(store, rid, *demands)
+    if isinstance(outcome, Granted):
+        await answer(store, Settle(rid, demands))
+    return outcome
 
 
 async def standing(store: Store, demand: Demand) -> Balance | None:

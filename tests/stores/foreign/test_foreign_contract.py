@@ -29,8 +29,9 @@ from headgate.stores.foreign import ForeignStore
 from headgate.stores.foreign.counters import Counters
 from headgate.stores.foreign.promises import WEAKER
 from headgate.testing import ManualClock
+from headgate.testing.store_things import ThingsContract
 from headgate.testing.stores import DAY, MINUTE, StoreContract
-from headgate.testing.story import LEASE, answer, ask, granted, on, standing, told, used
+from headgate.testing.story import LEASE, answer, ask, granted, naming, on, standing, told, used
 
 SHOWN: set[str] = set()
 """Which of the weaker promises a test below shows to be weaker."""
@@ -54,6 +55,15 @@ def weaker(name: str, test: Any) -> Any:
     return fails
 
 
+def without_things(contract: type) -> type:
+    """Every test about different things as one that must fail here."""
+    for name, test in vars(ThingsContract).items():
+        if name.startswith("test_"):
+            setattr(contract, name, weaker("holds", test))
+    return contract
+
+
+@without_things
 class ForeignContract(StoreContract):
     """What is not written here holds as it does everywhere."""
 
@@ -175,6 +185,7 @@ class ForeignContract(StoreContract):
         cannot: list[Command] = [
             Reserve(b"1", (life, seat), LEASE),
             Reserve(b"1", (life, held), LEASE),
+            Reserve(b"1", (life, naming(held, 1, 2)), LEASE),
             Extend(b"1", (held,), LEASE, 1),
             Settle(b"1", (held,)),
             Merge(other, (life,)),

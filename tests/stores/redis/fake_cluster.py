@@ -11,6 +11,7 @@ from typing import Any
 
 from headgate.errors import StoreError
 from headgate.quota.balance import Balance
+from headgate.quota.change import Change
 from headgate.quota.command import (
     Cancel,
     Command,
@@ -27,9 +28,10 @@ from headgate.quota.command import (
 )
 from headgate.quota.holds import summed
 from headgate.quota.ledger import apply
+from headgate.quota.things import Things
 from headgate.quota.window import Total
 from headgate.stores.redis.script.codec import tag_of
-from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Parted, Take, Try, Undo, Weigh
+from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Parted, Show, Shown, Take, Try, Undo, Weigh
 from headgate.stores.redis.slots.plan import Planner, spread
 from headgate.testing.clock import ManualClock
 
@@ -40,6 +42,7 @@ class Slot:
     def __init__(self) -> None:
         self.balances: dict[Place, Balance] = {}
         self.receipts: dict[bytes, Receipt] = {}
+        self.sketches: dict[Place, Things] = {}
         self.outbox: dict[Place, Parcel] = {}
         self.taken: set[bytes] = set()
         self.given: set[bytes] = set()
@@ -61,15 +64,25 @@ class Slot:
             return self._given(command, now)
         if isinstance(command, Heir):
             return self._heir(command, now)
+        if isinstance(command, Show):
+            return self._show(command, now)
         return self._apply(command, now)
 
     def _apply(self, command: Command, now: int) -> Outcome:
         rid = getattr(command, "rid", None)
-        change = apply(self.balances, self.receipts.get(rid) if rid is not None else None, command, now)
-        self.balances.update(change.balances)
+        receipt = self.receipts.get(rid) if rid is not None else None
+        change = apply(self.balances, receipt, command, now, self.sketches)
+        self._written(change)
         if change.receipt is not None and rid is not None:
             self.receipts[rid] = change.receipt
         return change.outcome
+
+    def _written(self, change: Change) -> None:
+        self.balances.update(change.balances)
+        for place, things in change.sketches.items():
+            self.sketches[place] = things
+            if not things.data:
+                self.sketches.pop(place)
 
     def _try(self, command: Try, now: int) -> Outcome:
         """A reservation that holds for a short while what it should use at once."""
@@ -114,10 +127,13 @@ class Slot:
         place = source.place
         if place not in self.outbox and ident not in self.given:
             only = {place: self.balances[place]} if place in self.balances else {}
-            change = apply(only, None, Merge(Demand(into.place, source.verb, 0), (source,)), now)
+            drawn = {place: self.sketches[place]} if place in self.sketches else {}
+            change = apply(only, None, Merge(Demand(into.place, source.verb, 0), (source,)), now, drawn)
             if change.balances:
                 self.balances[place] = change.balances[place]
-                self.outbox[place] = Parcel(ident, into.place, change.balances[into.place])
+                moving, (_, data) = change.balances[into.place], change.sketches.get(into.place, Things(0, b""))
+                self.outbox[place] = Parcel(ident, into.place, moving, things=data)
+                self.sketches.pop(place, None)
         return Parted(now, self.balances.get(place), self.outbox.get(place))
 
     def _take(self, command: Take, now: int) -> Outcome:
@@ -127,7 +143,8 @@ class Slot:
             self.taken.add(parcel.id)
             road = (b"on the road", into.place[1])
             balances = {**self.balances, road: parcel.balance}
-            self.balances.update(apply(balances, None, Merge(into, (into.at(road),)), now).balances)
+            sketches = {**self.sketches, road: Things(parcel.balance.since, parcel.things)}
+            self._written(apply(balances, None, Merge(into, (into.at(road),)), now, sketches))
             self.balances.pop(road, None)
         return Settled(now, (self.balances.get(into.place),))
 
@@ -140,11 +157,15 @@ class Slot:
         return Settled(now, (self.balances.get(source.place),))
 
     def _heir(self, command: Heir, now: int) -> Outcome:
-        into, source, balance = command
+        into, source, balance, things = command
         balances = {**self.balances, **({source.place: balance} if balance is not None else {})}
-        change = apply(balances, None, Inherit(into, source), now)
-        self.balances.update(change.balances)
+        sketches = {**self.sketches, **({source.place: things} if things is not None else {})}
+        self._written(apply(balances, None, Inherit(into, source), now, sketches))
         return Settled(now, (self.balances.get(into.place),))
+
+    def _show(self, command: Show, now: int) -> Shown:
+        place = command.source.place
+        return Shown(now, self.balances.get(place), self.sketches.get(place))
 
 
 Fate = Callable[[Any], str]

@@ -36,7 +36,11 @@ class ScatteredMachine(StoreMachine):
     def asked(self, data: Any, now: int) -> tuple[Demand, ...]:
         if self.held is None:
             self.held = data.draw(st.frozensets(st.sampled_from(LIMITS)), label="held") | {"seats"}
-        return tuple(d._replace(hold=d.place[1] in self.held) for d in super().asked(data, now))
+        held = self.held
+        return tuple(
+            d._replace(hold=True) if d.place[1] in held else d._replace(hold=False, things=())
+            for d in super().asked(data, now)
+        )
 
     def transact(self, commands: list[Command]) -> None:
         said = [as_of(command, self.clock.now) for command in commands if not self.forgotten(command)]

@@ -21,7 +21,7 @@ from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.redis.script import codec
 from headgate.stores.redis.script.scripts import SCRIPT, SCRIPT_FULL, Script
 from headgate.testing.clock import ManualClock
-from headgate.testing.store_machine import LEASE, LIMITS, SUBJECTS, StoreMachine
+from headgate.testing.store_machine import FEW, LEASE, LIMITS, NAMED, SUBJECTS, StoreMachine
 
 MINUTE, HOUR, DAY = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND
 
@@ -76,6 +76,13 @@ def verb_of(limit: str, variant: int, now: int) -> Verb:
         "ten": (Rate(600, MINUTE), Rate(7, HOUR), Rate(11, HOUR), Rate(9_000, MINUTE, 500), Rolling(99, MINUTE)),
         "seats": (Max(3, LEASE), Max(40, LEASE), Max(3, LEASE), Max(1, LEASE), Total(40)),
         "life": (Total(300), Total(10), Total(SAFE), Rolling(30, HOUR), Quota(60, days, 1)),
+        "records": (
+            Quota(3_000, days, 1),
+            Total(4_000),
+            Quota(10, odd, 7),
+            Quota(SAFE, (), 2, length=HOUR),
+            Total(5),
+        ),
     }
     return verbs[limit][variant]
 
@@ -89,15 +96,19 @@ class ScriptMachine(StoreMachine):
     variants: tuple[int, ...] = (0, 0, 0, 0, 0, 0, 1, 2, 3, 4)
     amounts: tuple[int, ...] = AMOUNTS
     holds: tuple[bool, ...] = (False, False, False, True)
+    merged: tuple[str, ...] = LIMITS
     moves = (
         *(1, 999, 40_000, SECOND, 7 * SECOND, 61 * SECOND, 400 * SECOND, HOUR + MINUTE, 25 * HOUR),
         *(-1, -3 * SECOND, -90 * SECOND, -40 * MINUTE),
     )
 
     def asked(self, data: Any, now: int) -> tuple[Demand, ...]:
-        def demand(place: Place, variant: int, amount: int, hold: bool, shadow: bool) -> Demand:
+        def demand(
+            place: Place, variant: int, amount: int, hold: bool, shadow: bool, things: tuple[bytes, ...]
+        ) -> Demand:
             hold = hold or place[1] == "seats"
-            return Demand(place, verb_of(place[1], variant, now), amount, hold=hold, shadow=shadow)
+            named = things if hold and place[1] == "records" else ()
+            return Demand(place, verb_of(place[1], variant, now), amount, hold=hold, shadow=shadow, things=named)
 
         one = st.builds(
             demand,
@@ -106,6 +117,7 @@ class ScriptMachine(StoreMachine):
             st.sampled_from(self.amounts),
             st.sampled_from(self.holds),
             st.sampled_from((False, False, False, True)),
+            NAMED,
         )
         lists = st.lists(one, min_size=1, max_size=4, unique_by=lambda demand: demand.place)
         return data.draw(lists.map(tuple))  # type: ignore[no-any-return]
@@ -120,12 +132,35 @@ class ScriptMachine(StoreMachine):
         return [command for command in super().certain(said) if not any(map(outdated, command.demands))]
 
     def merge(self, data: Any, now: int) -> Command:
-        limit = data.draw(st.sampled_from(LIMITS), label="merged")
+        limit = data.draw(st.sampled_from(self.merged), label="merged")
         into, *sources = data.draw(st.permutations(SUBJECTS), label="into, sources")
         verb = verb_of(limit, data.draw(st.sampled_from(self.variants), label="variant"), now)
         if data.draw(st.booleans(), label="inherits"):
             return Inherit(Demand((into, limit), verb, 0), Demand((sources[0], limit), verb, 0))
         return Merge(Demand((into, limit), verb, 0), tuple(Demand((s, limit), verb, 0) for s in sources))
+
+
+class ThingsMachine(ScriptMachine):
+    """Different records and nothing else: named, named again, lapsed, moved, in windows that end."""
+
+    variants = (0, 0, 0, 1, 2, 3)
+    merged = ("records",)
+
+    def asked(self, data: Any, now: int) -> tuple[Demand, ...]:
+        def demand(who: bytes, variant: int, amount: int, shadow: bool, things: tuple[bytes, ...]) -> Demand:
+            place = (who, "records")
+            return Demand(place, verb_of("records", variant, now), amount, hold=True, shadow=shadow, things=things)
+
+        one = st.builds(
+            demand,
+            st.sampled_from(SUBJECTS),
+            st.sampled_from(self.variants),
+            st.sampled_from((0, 0, 1, 5)),
+            st.sampled_from((False, False, False, True)),
+            st.one_of(st.sampled_from(FEW), NAMED),
+        )
+        lists = st.lists(one, min_size=1, max_size=2, unique_by=lambda demand: demand.place)
+        return data.draw(lists.map(tuple))  # type: ignore[no-any-return]
 
 
 class LargeMachine(ScriptMachine):
@@ -141,6 +176,7 @@ class LargeMachine(ScriptMachine):
             "ten": (Rate(2**53 - 1, 1), Rate(7, MINUTE, burst=150_119_900)),
             "seats": (Max(SAFE, LEASE), Max(2**52, LEASE)),
             "life": (Total(SAFE), Total(2**52)),
+            "records": (Total(SAFE), Quota(2**52, (), 2, length=365 * DAY)),
         }
         return tuple(
             demand._replace(verb=large[demand.place[1]][demand.amount % 2]) for demand in super().asked(data, now)
@@ -163,6 +199,7 @@ class PlainMachine(ScriptMachine):
 
     def asked(self, data: Any, now: int) -> tuple[Demand, ...]:
         usual = {"minute": (0, 0, 0, 2), "hour": (0, 0, 0, 2), "ten": (0, 1, 2, 3), "life": (0, 0, 0, 1)}
+        usual["records"] = (0, 0, 0, 1)
         asked = []
         for demand in super().asked(data, now):
             limit = demand.place[1]

@@ -13,7 +13,7 @@ import pytest
 
 from headgate.clock import SECOND
 from headgate.errors import StoreError
-from headgate.quota.command import Cancel, Demand, Granted, Merge, Never, Reserve, Settled
+from headgate.quota.command import Cancel, Demand, Granted, Inherit, Merge, Never, Reserve, Settle, Settled
 from headgate.quota.window import Total
 from headgate.stores import Store
 from headgate.stores.redis import RedisStore
@@ -24,7 +24,7 @@ from headgate.stores.redis.wire.cluster import ClusterLine
 from headgate.testing import ManualClock
 from headgate.testing.clusters import SLOTS, Cluster
 from headgate.testing.servers import Server
-from headgate.testing.story import LEASE, answer, ask, held, on, used
+from headgate.testing.story import LEASE, answer, ask, held, naming, on, taken, used
 from stores.redis.scattered import ScatteredContract
 
 PATIENT = 5.0
@@ -131,6 +131,64 @@ def test_while_slots_move_back_and_forth_exactly_as_many_pass_as_may(cluster: Cl
         return moves
 
     assert asyncio.run(story(3_000)) >= 4
+
+
+def test_while_slots_move_back_and_forth_each_thing_counts_once(cluster: Cluster) -> None:
+    async def story() -> None:
+        stores = [RedisStore(cluster.url, deadline=PATIENT) for _ in range(2)]
+        crowd = Crowd(
+            (on("records", Total(10_000), 0, who=HERE, hold=True), on("records", Total(10_000), 0, who=THERE))
+        )
+        moving = asyncio.ensure_future(asyncio.to_thread(to_and_fro, cluster, crowd))
+
+        async def names(store: Store, first: int) -> int:
+            added = 0
+            for at in (*range(first, first + 400, 20),) * 3:
+                rid, demands = os.urandom(8), tuple([naming(d, *range(at, at + 40)) for d in crowd.demands])
+                assert isinstance(await ask(store, rid, *demands), Granted)
+                settled = await answer(store, Settle(rid, demands))
+                assert isinstance(settled, Settled)
+                added += settled.added[0]
+            return added
+
+        # Each two name nearly the same, and all together 900 of one slot and of the other.
+        added = await asyncio.gather(*[names(stores[n % 2], 120 * (n // 2)) for n in range(10)])
+        crowd.ended = True
+        assert await moving >= 1
+        assert await at_last(stores[0], *crowd.demands) == [(900, 0)] * 2
+        assert sum(added) == 900
+        for store in stores:
+            await store.close()
+
+    asyncio.run(story())
+
+
+def test_what_is_merged_over_slots_is_the_union_and_is_named_again_for_nothing(cluster: Cluster) -> None:
+    async def story() -> None:
+        store = RedisStore(cluster.url, deadline=PATIENT)
+        numbers = {HERE: range(700), THERE: range(500, 2_000), YONDER: range(10)}
+        demands = [on("records", Total(10_000), 0, who=who, hold=True) for who in numbers]
+        told = [naming(demand, *numbers[demand.place[0]]) for demand in demands]
+        for n, demand in enumerate(told):
+            assert isinstance(await taken(store, b"%d" % n, demand), Granted)
+        into, *sources = demands
+        for _ in range(2):
+            assert isinstance(await answer(store, Merge(into, tuple(sources))), Settled)
+            # Two of the sets are counted exactly, one and the union to 1.6 %.
+            assert abs(await used(store, into) - 2_000) <= 32
+            assert [await used(store, source) for source in sources] == [0, 0]
+        again = naming(into, *range(0, 2_000, 7))
+        await ask(store, b"again", again)
+        settled = await answer(store, Settle(b"again", (again,)))
+        assert isinstance(settled, Settled)
+        assert settled.added == (0,)
+        assert isinstance(await answer(store, Inherit(demands[1], into)), Settled)
+        mine = naming(demands[1], *range(0, 2_000, 3))
+        await ask(store, b"mine", mine)
+        assert (await answer(store, Settle(b"mine", (mine,)))).added == (0,)  # type: ignore[union-attr]
+        await store.close()
+
+    asyncio.run(story())
 
 
 def to_and_fro(cluster: Cluster, crowd: Crowd) -> int:

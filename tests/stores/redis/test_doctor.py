@@ -245,7 +245,7 @@ def test_the_line_of_rights_names_what_the_scripts_call() -> None:
     assert [right.name for right in needs] == [
         "evalsha", "eval", "ping", "time", "info", "wait", "cluster|slots", "asking", "hgetall", "pexpire",
     ]  # fmt: skip
-    assert rights.line(needs, "shop").startswith("ACL SETUSER shop '~h[ghmopr]{*' +evalsha +eval ")
+    assert rights.line(needs, "shop").startswith("ACL SETUSER shop '~h[dghlmopr]{*' +evalsha +eval ")
     assert "wait" not in {right.name for right in rights.needed("single", False, script)}
 
 
@@ -253,6 +253,7 @@ def test_every_kind_of_key_is_known() -> None:
     subject = b"acme's--its key."
     written = [*keys.keys_of(subject), keys.receipt_key(keys.tag_of(subject)), *keys.overflow_keys(None)]
     written.append(b"hm" + keys.keys_of(subject)[0][2:])  # a parcel's
+    written += [keys.sketch_key(key, b"name") for key in (keys.keys_of(subject)[0], keys.overflow_keys(None)[0])]
     assert {key[:3] for key in written} == set(BEGINNINGS)
 
 

@@ -19,14 +19,14 @@ from headgate.clock import SECOND
 from headgate.quota.balance import LATE, Balance, Verb
 from headgate.quota.command import Cancel, Demand, Extend, Gone, Granted, Look, Refused, Reserve, Settle, Settled
 from headgate.quota.gcra import Rate
-from headgate.quota.window import Max, Rolling, Total
+from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.redis.script.keys import tag_of
-from headgate.stores.redis.script.parcel import Give, Given, Heir, Parted, Take, Try, Undo, Weigh
+from headgate.stores.redis.script.parcel import Give, Given, Heir, Parted, Show, Shown, Take, Try, Undo, Weigh
 from headgate.testing import ManualClock
 from headgate.testing.servers import Server
-from headgate.testing.store_machine import LEASE, same
+from headgate.testing.store_machine import FEW, LEASE, MANY, same
 from stores.redis.fake_cluster import Slot
-from stores.redis.scripted import HOUR, MINUTE, Scripted
+from stores.redis.scripted import DAY, HOUR, MINUTE, Scripted
 
 ORG, CUSTOMER, GROUP = b"acme's--its org.", b"beta's--its org.", b"group---itself--"
 SUBJECTS = (ORG, CUSTOMER, GROUP)
@@ -37,7 +37,9 @@ VERBS: dict[str, tuple[Verb, ...]] = {
     "roll": (Rolling(50, HOUR), Rolling(50, MINUTE), Rolling(9, HOUR)),
     "seats": (Max(5, LEASE), Max(2, LEASE), Max(5, LEASE)),
     "life": (Total(90), Rate(60, MINUTE), Total(20)),
+    "records": (Total(3_000), Quota(2_000, (), 1, length=DAY), Total(20)),
 }
+BUNDLES = (*FEW, *MANY)
 MOVES = (1, SECOND, SHORT, 9 * SECOND, LEASE, LATE, 2 * HOUR, -SECOND, -400 * SECOND)
 
 
@@ -66,7 +68,10 @@ class Story:
         verb = self.lot.choice((VERBS[limit][0], *VERBS[limit]))
         units = self.lot.choice((0, 1, 1, 2, 5, 40)) if amount is None else amount
         hold, shadow = limit == "seats" or self.lot.random() < 0.4, self.lot.random() < 0.2
-        return Demand((self.lot.choice(whom or SUBJECTS), limit), verb, units, hold=hold, shadow=shadow)
+        things = self.lot.choice(BUNDLES) if limit == "records" and hold and amount is None else ()
+        return Demand(
+            (self.lot.choice(whom or SUBJECTS), limit), verb, units, hold=hold, shadow=shadow, things=things
+        )
 
     def demands(self) -> tuple[Demand, ...]:
         who = self.lot.choice(SUBJECTS)
@@ -75,7 +80,7 @@ class Story:
 
     def drawn(self) -> Any:
         kind = self.lot.choice(
-            ("reserve", "try", "try", "of", "of", "weigh", "give", "take", "given", "heir", "look")
+            ("reserve", "try", "try", "of", "of", "of", "weigh", "give", "take", "given", "heir", "look", "show")
         )
         rid = b"rid-%d" % next(self.numbers)
         if kind == "reserve":
@@ -103,10 +108,10 @@ class Story:
             )
         if kind == "heir":
             source = self.demand(GROUP, amount=0)
-            looked = self.store.one(Look((source,)))
+            shown = self.store.one(Show(source))
             into = source.at((ORG, source.place[1]))._replace(verb=self.lot.choice(VERBS[source.place[1]]))
-            return Heir(into, source, looked.balances[0])
-        return Look(self.demands())
+            return Heir(into, source, shown.balance, shown.things)
+        return Show(self.demand()) if kind == "show" else Look(self.demands())
 
     def noted(self, command: Any) -> Any:
         self.reserved.append((command, self.clock.now))
@@ -144,7 +149,12 @@ def told(outcome: Any) -> Any:
         balance = undated(parcel.balance)
         since = 0 if balance.kind == "total" else balance.since  # it decides nothing, as `same` has it
         held = None if balance.holds is None else dict(balance.holds.by_rid)
-        return source, parcel.id, parcel.into, balance.kind, balance.used, since, balance.parts, held
+        return source, parcel.id, parcel.into, balance.kind, balance.used, since, balance.parts, held, parcel.things
+    if isinstance(outcome, Shown):
+        counts = outcome.balance is not None and outcome.balance.used and outcome.things is not None
+        counts = counts and outcome.things.since == outcome.balance.since
+        seen = same(Settled(outcome.now, (undated(outcome.balance),)), outcome.now)
+        return seen, outcome.things.data if counts else b""
     if isinstance(outcome, Settled):
         # What undoes holds is told of holds; the specification makes cancellations of it.
         outcome = outcome._replace(moved=tuple(demand._replace(hold=True) for demand in outcome.moved))

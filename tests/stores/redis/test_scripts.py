@@ -30,13 +30,24 @@ from headgate.quota.command import (
     Settle,
 )
 from headgate.quota.gcra import Rate
+from headgate.quota.things import Things
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.redis.script import codec
 from headgate.stores.redis.script.keys import keys_of
+from headgate.stores.redis.script.parcel import Show
 from headgate.testing import ManualClock
 from headgate.testing.servers import Server
 from headgate.testing.store_machine import LEASE, StoreMachine, same
-from stores.redis.scripted import DAY, HOUR, MINUTE, LargeMachine, PlainMachine, Scripted, ScriptMachine
+from stores.redis.scripted import (
+    DAY,
+    HOUR,
+    MINUTE,
+    LargeMachine,
+    PlainMachine,
+    Scripted,
+    ScriptMachine,
+    ThingsMachine,
+)
 
 ORG = b"acme's--"
 KEY, CUSTOMER, GROUP = ORG + b"its key.", ORG + b"its org.", ORG + b"a group."
@@ -80,12 +91,19 @@ def calls(client: Redis, *names: str) -> int:
 
 
 def run(kind: type[StoreMachine], client: Redis, **how: Any) -> None:
-    """Says what the machine says; in the end every key has a time to live."""
+    """Says what the machine says; in the end every key has a time to live, and the sketches that count are those of
+    the specification, byte by byte."""
 
     class Checked(kind):  # type: ignore[misc, valid-type]
         def teardown(self) -> None:
             super().teardown()
             assert all(client.pttl(key) > 0 for key in client.scan_iter(count=1_000))
+            for place, balance in self.balances.items():
+                since, data = self.sketches.get(place, Things(0, b""))
+                if data and balance.used and balance.since == since and balance.until > self.clock.now:
+                    shown = self.store.one(Show(Demand(place, Total(1), 0)))
+                    # A total's `since` may have been forgotten when nothing was used: it decides nothing.
+                    assert shown.things == (shown.balance.since, data)
 
     def make_store(clock: ManualClock) -> Scripted:
         client.flushall()
@@ -95,7 +113,7 @@ def run(kind: type[StoreMachine], client: Redis, **how: Any) -> None:
     run_state_machine_as_test(lambda: Checked(make_store), settings=ours)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", [ScriptMachine, LargeMachine, PlainMachine, StoreMachine])
+@pytest.mark.parametrize("kind", [ScriptMachine, LargeMachine, PlainMachine, ThingsMachine, StoreMachine])
 def test_the_script_answers_as_the_specification_does(kind: type[StoreMachine], client: Redis) -> None:
     run(kind, client)
 

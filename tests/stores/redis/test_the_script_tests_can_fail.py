@@ -17,7 +17,8 @@ from headgate.testing import ManualClock
 from headgate.testing.servers import Server
 from headgate.testing.store_machine import StoreMachine
 from stores.redis import test_scripts as stories
-from stores.redis.scripted import PlainMachine, Scripted, ScriptMachine
+from stores.redis import test_sketches as sketches
+from stores.redis.scripted import PlainMachine, Scripted, ScriptMachine, ThingsMachine
 
 Finder = type[StoreMachine] | Callable[[Scripted, ManualClock], None]
 """A machine, or one of the stories of test_scripts.py."""
@@ -28,9 +29,32 @@ def largest(store: Scripted, clock: ManualClock) -> None:
     stories.test_what_is_used_saturates(store)
 
 
+def alike(store: Scripted, _: ManualClock) -> None:
+    for seed, (floor, many) in enumerate(((0, 3), (1, 60), (0, 1_500), (11, 1), (0, 40), (49, 9))):
+        sketches.counted_alike(store, [(seed, 51)], floor, seed, many)
+
+
+def pieces(store: Scripted, _: ManualClock) -> None:
+    sketches.test_one_more_thing_moves_a_few_bytes_of_a_large_sketch(store, store.client)
+
+
+def unused(store: Scripted, clock: ManualClock) -> None:
+    sketches.test_a_window_whose_usage_was_lost_knows_nothing_though_its_sketch_lies_there(store, store.client, clock)
+
+
+def without(story: Callable[[Scripted], None]) -> Callable[[Scripted, ManualClock], None]:
+    """A story that needs no clock."""
+    return lambda store, clock: story(store)
+
+
 late = stories.test_a_late_settlement_replaces_what_was_charged
 unasked = stories.test_a_window_that_is_not_asked_for_stays_as_it_is
 forgotten = stories.test_a_unit_is_forgotten_in_time_though_the_newest_sub_window_goes_on
+exhausted = without(sketches.test_what_was_named_before_is_free_even_when_nothing_is_left)
+halves = without(sketches.test_things_that_differ_in_a_single_byte_are_different_things)
+together = without(sketches.test_of_several_commands_in_one_call_each_knows_what_those_before_it_have_named)
+union = without(sketches.test_two_sketches_unite_whatever_they_are_and_what_both_had_counts_once)
+inherited = without(sketches.test_what_is_inherited_is_not_charged_again)
 ended = stories.test_a_window_that_has_ended_is_not_opened_again_by_who_knows_of_no_other
 
 BUGS: dict[str, tuple[Finder, str, str, str]] = {
@@ -90,6 +114,63 @@ BUGS: dict[str, tuple[Finder, str, str, str]] = {
     ),
     "no time to live": (ScriptMachine, "rows", ' .. table.concat(text),\n    "PX", life_of(span))', ")"),
     "no time to live on the short way": (PlainMachine, "run", ', "PX", life_of(byte(text, 8)))', ")"),
+    "what is in the list already is put there again": (
+        ThingsMachine, "things", "if not there then\n      fresh", "if true then\n      fresh"
+    ),
+    "a list that is not sorted": (
+        ThingsMachine, "things", "  table.sort(fresh, by_thing)",
+        "  table.sort(fresh, function(a, b) return by_thing(b, a) end)",
+    ),
+    "things that were named before are held again": (
+        ThingsMachine, "things", "many = many - (there and 1 or 0)", "many = many - 0"
+    ),
+    "things are found by one half": (
+        halves, "things", "if first == high and second == low then", "if first == high then"
+    ),
+    "a rank too low": (alike, "things", "HIGHEST - bits", "HIGHEST - 1 - bits"),
+    "a register falls": (
+        alike, "things", "if rank > before then\n      grown", "if rank ~= before then\n      grown"
+    ),
+    "the wrong register": (alike, "things", "LEFT[spot % 4 + 1]", "LEFT[4 - spot % 4]"),
+    "a rank that the estimate leaves out": (
+        alike, "things", "for rank = HIGHEST - 1, 1, -1 do", "for rank = HIGHEST - 1, 2, -1 do"
+    ),
+    "an estimate without what is empty": (alike, "things", "z = z + REGISTERS * sigma(", "z = z + 0 * sigma("),
+    "an estimate in another order": (alike, "things", "z = z + x * y\n    y = y + y", "y = y + y\n    z = z + x * y"),
+    "an estimate cut off": (alike, "things", "floor(NUMERATOR / z + 0.5)", "floor(NUMERATOR / z)"),
+    "of two registers the smaller": (
+        union, "things", "if rank > before then\n          both", "if rank < before then\n          both"
+    ),
+    "a sketch outlives its window": (
+        ThingsMachine, "sketches", "if sketch and sketch.since == since and used > 0", "if sketch and used > 0"
+    ),
+    "a sketch counts where nothing is used": (
+        unused, "sketches", "sketch.since == since and used > 0", "sketch.since == since"
+    ),
+    "the sketch is not written": (ThingsMachine, "ledger", "      after[n].sketch = grown", ""),
+    "what was named is charged again": (
+        ThingsMachine, "ledger", "sketches.count(grown) - sketches.count(before)", "sketches.count(grown)"
+    ),
+    "known things are refused when nothing is left": (
+        exhausted, "ledger", "and (need > 0 or not things) then", "then"
+    ),
+    "a merge counts twice what both had": (ThingsMachine, "merge", "used - max(0, twice)", "used"),
+    "a merge leaves the sketch behind": (union, "merge", ", sketch = sketches.none }", " }"),
+    "an inheritance forgets what was known": (
+        inherited, "merge", "and sketches.united(mine, also) or sketches.none", "and mine or sketches.none"
+    ),
+    "a piece of a sketch is not written": (
+        pieces, "sketches", 'call("SETRANGE", key, HEAD + 3 * group, packed(">I3", four))', "local _ = four"
+    ),
+    "the histogram of a sketch is not written": (
+        pieces, "sketches", 'call("SETRANGE", key, 0, packed("<Bd", SKETCH, sketch.since) .. sketch_head(sketch))', ""
+    ),
+    "what a call has named is forgotten within it": (
+        together, "sketches", "sketches_at[key], sketches_put[key] = lying, life", "sketches_put[key] = life"
+    ),
+    "no time to live for sketches": (
+        ThingsMachine, "sketches", '.. bytes_of(sketch), "PX", life)', ".. bytes_of(sketch))"
+    ),
     "no time to live for holds": (ScriptMachine, "rows", 'call("PEXPIRE", key, ', "local _ = ("),
 }  # fmt: skip
 

@@ -151,8 +151,14 @@ def _name(place: Place) -> str:
 
 
 def checked(demands: tuple[Demand, ...]) -> None:
-    """Raises StoreError where a demand is to be held, ValueError where two name one place."""
+    """Raises StoreError where a demand names things or is to be held, ValueError where two name one place."""
     for demand in demands:
+        if demand.things:
+            raise StoreError(
+                f"limit `{demand.place[1]}` counts different things, and this store can keep none of them; "
+                "`headgate check` names all such limits",
+                transient=False,
+            )
         if demand.hold or demand.verb.kind == "max":
             raise StoreError(
                 f"limit `{demand.place[1]}` needs an amount to be held, and this store can hold nothing; "

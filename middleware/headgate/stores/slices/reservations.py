@@ -140,7 +140,7 @@ class Reservations:
     def _planned(self, demands: tuple[Demand, ...]) -> Plan | None:
         parts = []
         for demand in demands:
-            place, verb, amount, hold, _, units = demand
+            place, verb, amount, hold, _, units, _ = demand
             if not units:
                 return None
             spot = self._holdings.spots.get(place)

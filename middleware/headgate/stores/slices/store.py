@@ -240,7 +240,7 @@ class SlicedStore:
         wanted: list[tuple[Spot, Demand]] = []
         useful = True
         for demand in demands:
-            place, verb, amount, hold, _, units = demand
+            place, verb, amount, hold, _, units, _ = demand
             need = amount or 1 if hold else amount
             able = units >= need and units > 0
             spot = self._holdings.spot(place) if able else self._holdings.spots.get(place)

@@ -13,38 +13,25 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from headgate.clock import Clock
 from headgate.errors import StoreError
-from headgate.quota.balance import CLOCK_SKEW, SAFE, Balance
-from headgate.quota.command import Cancel, Command, Extend, Look, Outcome, Place, Receipt, Settle
-from headgate.quota.ledger import apply
+from headgate.quota.balance import SAFE
+from headgate.quota.command import Cancel, Command, Extend, Look, Outcome, Settle
 from headgate.stores.sqlite import faults
 from headgate.stores.sqlite.mark import Mark
-from headgate.stores.sqlite.rows import (
-    READ_BALANCE,
-    READ_RECEIPT,
-    REMOVE_HOLD,
-    TABLES,
-    WRITE_BALANCE,
-    WRITE_HOLD,
-    WRITE_RECEIPT,
-    StoredHolds,
-    balance_of,
-    difference,
-    hold_row_of,
-    receipt_of,
-    row_of,
-)
+from headgate.stores.sqlite.page import Page
+from headgate.stores.sqlite.rows import SKETCHES, TABLES
 from headgate.stores.sqlite.sweep import Sweep
 from headgate.stores.sqlite.turn import Turn
 
 FORMAT = 2
-"""The `user_version` of the tables; a file with another one is left alone. Format 1 was never released."""
+"""The `user_version` of the tables; a file with another one is left alone. Format 1 was never released. A table that
+only adds to the others gets no number: it is made where it is missing, and an older worker goes on without it."""
 
 OURS = 0x48474C31
 """The `application_id` that says whose file it is: `HGL1`."""
@@ -138,7 +125,7 @@ class LedgerFile:
         [kept] = connection.execute("SELECT instant FROM mark").fetchone() or (None,)
         if type(kept) is not int:
             raise StoreError(f"{self._path}: the mark of its time cannot be read", transient=False)
-        page = _Page(connection)
+        page = Page(connection)
         mark, clock = kept, self._clock()
         answers: list[list[Outcome] | Exception] = []
         for commands, now, given_up in calls:
@@ -187,9 +174,9 @@ class LedgerFile:
         connection.execute("BEGIN")  # one view of all three: another worker may be making the tables just now
         [owner] = connection.execute("PRAGMA application_id").fetchone()
         [version] = connection.execute("PRAGMA user_version").fetchone()
-        filled = connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
         connection.execute("COMMIT")
-        if owner != OURS and (owner or version or filled):
+        if owner != OURS and (owner or version or tables):
             raise faults.of_another(self._path)
         if version not in (0, FORMAT):
             raise faults.of_another_format(self._path, version, FORMAT)
@@ -202,7 +189,7 @@ class LedgerFile:
         # A commit is in the system's memory: it outlives the process. The disk has it at the next checkpoint.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {LOG_ROOM}")
-        if not version:
+        if not version or "sketches" not in tables:
             self._made(connection)
 
     def _made(self, connection: sqlite3.Connection) -> None:
@@ -215,6 +202,7 @@ class LedgerFile:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {OURS}")
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute(SKETCHES)
             connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:
@@ -236,112 +224,6 @@ class LedgerFile:
                 connection.close()
 
 
-class _Page:
-    """What one transaction has read and will write. A place that many calls name is read and written once."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._read = connection.execute
-        self._write = connection.executemany
-        self._looked: set[Place] = set()
-        self._balances: dict[Place, Balance] = {}
-        self._holds: dict[Place, StoredHolds] = {}
-        self._receipts: dict[bytes, Receipt] = {}
-        self._changed: set[Place] = set()
-        self._signed: set[bytes] = set()
-
-    def applied(self, commands: Sequence[Command], now: int) -> list[Outcome]:
-        """All commands of one call, or an exception and no trace of any."""
-        balances: dict[Place, Balance] = {}
-        for command in commands:
-            _check(command)
-            for demand in command.demands:
-                found = self._balance(demand.place)
-                if found is not None:
-                    balances[demand.place] = found
-        outcomes: list[Outcome] = []
-        changed: dict[Place, Balance] = {}
-        receipts: dict[bytes, Receipt] = {}
-        for command in commands:
-            rid = getattr(command, "rid", None)
-            kept = None if rid is None else receipts.get(rid) or self._receipt(rid)
-            outcome, written, receipt = apply(balances, kept, command, now)
-            balances.update(written)
-            changed.update(written)
-            if receipt is not None and rid is not None:
-                receipts[rid] = receipt
-            self._complete(command, outcome, now)
-            self._emptied(written)
-            outcomes.append(outcome)
-        self._balances.update(changed)
-        self._changed.update(changed)
-        self._receipts.update(receipts)
-        self._signed.update(receipts)
-        return outcomes
-
-    def write(self) -> int:
-        """Writes what changed; how many rows that was."""
-        if self._changed:
-            self._write(WRITE_BALANCE, [(*place, *row_of(self._balances[place])) for place in self._changed])
-        held = self._write_holds()
-        if self._signed:
-            kept = [(rid, self._receipts[rid]) for rid in self._signed]
-            self._write(WRITE_RECEIPT, [(rid, int(r.granted), r.at, r.until) for rid, r in kept])
-        return len(self._changed) + held + len(self._signed)
-
-    def end(self) -> None:
-        """The transaction is over: what an outcome tells is all that can be read of it."""
-        for holds in self._holds.values():
-            holds.end()
-
-    def _complete(self, command: Command, outcome: Outcome, now: int) -> None:
-        """Reads every hold where somebody looks, or where a reader of the outcome has to go through the leases."""
-        for demand, balance in zip(command.demands, getattr(outcome, "balances", ()), strict=False):
-            holds = balance.holds if balance is not None else None
-            if holds is not None and (type(command) is Look or holds.due <= now or holds.seen > now + CLOCK_SKEW):
-                stored = self._holds.get(demand.place)
-                if stored is not None:
-                    stored.all()
-
-    def _emptied(self, written: Mapping[Place, Balance]) -> None:
-        """Reads the rest where the last hold has gone: what is wrong with it must fail this call, not the writing."""
-        for place, balance in written.items():
-            if balance.holds is None and place in self._holds:
-                self._holds[place].all()
-
-    def _write_holds(self) -> int:
-        written, removed = [], []
-        for place in self._changed:
-            for rid, hold in difference(self._holds.get(place), self._balances[place].holds).items():
-                if hold is None:
-                    removed.append((*place, rid))
-                else:
-                    written.append(hold_row_of(place, rid, hold))
-        if removed:
-            self._write(REMOVE_HOLD, removed)
-        if written:
-            self._write(WRITE_HOLD, written)
-        return len(removed) + len(written)
-
-    def _balance(self, place: Place) -> Balance | None:
-        if place not in self._looked:
-            row = self._read(READ_BALANCE, place).fetchone()
-            if row is not None:
-                balance, holds = balance_of(row, place, self._read)
-                self._balances[place] = balance
-                if holds is not None:
-                    self._holds[place] = holds
-            self._looked.add(place)
-        return self._balances.get(place)
-
-    def _receipt(self, rid: bytes) -> Receipt | None:
-        if rid not in self._receipts:
-            row = self._read(READ_RECEIPT, (rid,)).fetchone()
-            if row is None:
-                return None
-            self._receipts[rid] = receipt_of(row)
-        return self._receipts[rid]
-
-
 def _logged(connection: sqlite3.Connection) -> str:
     """Asks for a write-ahead log; how changes are logged then. Several workers may ask at once the first time."""
     patience = time.monotonic() + BUSY
@@ -360,16 +242,3 @@ def _instant(now: int) -> int:
     if type(now) is not int or not 0 <= now <= SAFE:
         raise ValueError(f"an instant is a whole number of microseconds, 0 to 2^53 - 1; got {now!r}")
     return now
-
-
-def _check(command: Command) -> None:
-    """What could be read by nobody must not reach a table. A demand sees to its amount itself."""
-    for name in ("lease", "step"):
-        value = getattr(command, name, 0)
-        if type(value) is not int or not 0 <= value <= SAFE:
-            raise ValueError(f"a {name} is a whole number, 0 to 2^53 - 1; got {value!r}")
-    if type(getattr(command, "rid", b"")) is not bytes:
-        raise ValueError("a reservation's id is bytes")
-    for (subject, limit), *_ in command.demands:
-        if type(subject) is not bytes or type(limit) is not str:
-            raise ValueError("a place is a digest in bytes and a limit's id")

@@ -50,7 +50,7 @@ class Sweep:
             (*self._place, rows),
         ).fetchall()
         idle = [(subject, limit) for subject, limit, until, due, free in found if _idle(until, due, free, now)]
-        for table in ("balances", "holds"):
+        for table in ("balances", "holds", "sketches"):
             connection.executemany(f"DELETE FROM {table} WHERE subject = ? AND limit_id = ?", idle)
         self._place = found[-1][:2] if len(found) == rows else (b"", "")
 

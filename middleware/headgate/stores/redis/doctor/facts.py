@@ -13,7 +13,7 @@ Shape = Literal["single", "sentinel", "cluster"]
 
 Durability = Literal["fast", "replicated"]
 
-KEPT = "ghmopr"
+KEPT = "dghlmopr"
 """What may stand between `h` and the brace of a key of headgate's: which keys there are stands in `keys`."""
 
 PATTERN = f"h[{KEPT}]{{*"

@@ -75,9 +75,9 @@ def line(rights: tuple[Right, ...], user: str = "") -> str:
     """The command that gives a user these rights, beside those that it has; or makes one that has no others.
 
     >>> line((Right("ping", "PING"),))
-    "ACL SETUSER headgate reset on '>PASSWORD' '~h[ghmopr]{*' +ping"
+    "ACL SETUSER headgate reset on '>PASSWORD' '~h[dghlmopr]{*' +ping"
     >>> line((Right("ping", "PING"),), "shop")
-    "ACL SETUSER shop '~h[ghmopr]{*' +ping"
+    "ACL SETUSER shop '~h[dghlmopr]{*' +ping"
     """
     who = user or "headgate reset on '>PASSWORD'"
     return f"ACL SETUSER {who} '~{PATTERN}' " + " ".join(f"+{right.name}" for right in rights)

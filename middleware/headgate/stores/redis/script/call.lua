@@ -61,6 +61,7 @@ local receipts = {} -- by key, as they are from now on; false for none
 local receipts_put = {} -- those that are to be written: key, life, key, life
 local forms, formats, lines, lives, wholes = {}, {}, {}, {}, {}
 local overflow -- the subject, where it has to be looked at
+local sketches -- what counts different things, once a command has named some; see sketches.lua
 
 -- The command at hand: its body and how far it is read, the number of its first key, its head, and its demands side
 -- by side. One set of lists serves all commands.

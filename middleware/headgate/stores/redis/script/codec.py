@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from headgate.errors import StoreError
 from headgate.quota.balance import LATE, Balance, Hold, new
 from headgate.quota.command import Cancel, Command, Demand, Extend, Inherit, Look, Merge, Reserve, Settle
-from headgate.stores.redis.script.keys import holds_key, overflow_keys, tag_of
-from headgate.stores.redis.script.lines import KINDS, Kept, asked, distinct, name_of, place_bytes
-from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcelled, Take, Try, Undo, Weigh
+from headgate.stores.redis.script.keys import holds_key, overflow_keys, sketch_key, tag_of
+from headgate.stores.redis.script.lines import KINDS, Kept, asked, distinct, name_of, place_bytes, sketches_of, usual
+from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcelled, Show, Take, Try, Undo, Weigh
 from headgate.stores.redis.script.replies import outcome
 
 __all__ = ["Packed", "arguments", "outcome", "packed", "tag_of"]
@@ -24,15 +24,17 @@ _head = struct.Struct("<BHdddB").pack
 """Number of the command, number of its keys, now, lease, step, length of the rid."""
 
 
-_asked = Kept(distinct)
+_asked = Kept(distinct, usual)
 """What was written of the demands of reservations: a tariff hands out the same tuple again and again."""
 
 
 class Packed(NamedTuple):
-    """A command for the script: the keys that it names, and its body."""
+    """A command for the script: the keys that it names, its body, and the sketches that it may come to, each by its
+    subject's key and the limit's name."""
 
     keys: tuple[bytes, ...]
     body: bytes
+    sketches: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def packed(command: Command | Parcelled, now: int | None) -> Packed:
@@ -51,9 +53,9 @@ def packed(command: Command | Parcelled, now: int | None) -> Packed:
     try:
         if type(command) is Reserve:  # nearly always
             rid, demands, lease = command
-            receipts, keys, tail = _asked.of(demands)
+            receipts, keys, tail, sketches = _asked.of(demands)
             body = _head(1, len(keys) + 1, at, lease, 0, len(rid)) + rid + tail
-            return new(Packed, ((receipts + rid, *keys), body))
+            return new(Packed, ((receipts + rid, *keys), body, sketches))
         return _packers[type(command)](command, at)
     except KeyError:
         raise StoreError(f"the Redis store knows no {type(command).__name__}", transient=False) from None
@@ -74,66 +76,75 @@ def arguments(packs: Sequence[Packed], tag: bytes | None, *, full: bool) -> list
     if tag is not None:
         # A slot that is on its way to another node is served only where all its keys are: so all have to be named.
         keys += {holds_key(key): None for key in keys if key[1] in b"go"}
+        keys += {sketch_key(key, name): None for pack in packs for at, name in pack.sketches for key in (at, keys[0])}
     return [b"%d" % len(keys), *keys, b"full" if full else b"", b"%d" % read, *[pack.body for pack in packs]]
 
 
 def _try(command: Try, now: int) -> Packed:
     rid, demands, lease, short = command
-    receipts, keys, tail = _asked.of(demands)
-    return Packed((receipts + rid, *keys), _head(8, len(keys) + 1, now, lease, short, len(rid)) + rid + tail)
+    receipts, keys, tail, sketches = _asked.of(demands)
+    body = _head(8, len(keys) + 1, now, lease, short, len(rid)) + rid + tail
+    return Packed((receipts + rid, *keys), body, sketches)
 
 
 def _extend(command: Extend, now: int) -> Packed:
     rid, demands, lease, step = command
-    _, keys, tail = asked(demands)
+    _, keys, tail, _ = asked(demands)
     return Packed(keys, _head(2, len(keys), now, lease, step, len(rid)) + rid + tail)
 
 
 def _settle(command: Settle, now: int) -> Packed:
     rid, demands = command
-    _, keys, tail = asked(demands)
-    return Packed(keys, _head(3, len(keys), now, 0, 0, len(rid)) + rid + tail)
+    _, keys, tail, sketches = asked(demands, naming=True)
+    return Packed(keys, _head(3, len(keys), now, 0, 0, len(rid)) + rid + tail, sketches)
 
 
 def _cancel(command: Any, now: int) -> Packed:
-    receipts, keys, tail = asked(command.demands)
+    receipts, keys, tail, _ = asked(command.demands)
     number, lease = (4, command.lease) if type(command) is Cancel else (9, 0)
     rid = command.rid
     return Packed((receipts + rid, *keys), _head(number, len(keys) + 1, now, lease, 0, len(rid)) + rid + tail)
 
 
 def _look(command: Look, now: int) -> Packed:
-    _, keys, tail = asked(command.demands)
+    _, keys, tail, _ = asked(command.demands)
     return Packed(keys, _head(5, len(keys), now, 0, 0, 0) + tail)
 
 
 def _weigh(command: Weigh, now: int) -> Packed:
-    _, keys, tail = _asked.of(command.demands)
-    return Packed(keys, _head(14, len(keys), now, 0, 0, 0) + tail)
+    _, keys, tail, sketches = _asked.of(command.demands)
+    return Packed(keys, _head(14, len(keys), now, 0, 0, 0) + tail, sketches)
+
+
+def _show(command: Show, now: int) -> Packed:
+    _, keys, tail, _ = asked(command.demands)
+    return Packed(keys, _head(15, len(keys), now, 0, 0, 0) + tail, sketches_of(command.demands))
 
 
 def _merge(command: Merge, now: int) -> Packed:
-    _, keys, tail = asked(command.demands)
-    return Packed(keys, _head(6, len(keys), now, 0, 0, 0) + tail + place_bytes(command.into.place))
+    _, keys, tail, _ = asked(command.demands)
+    body = _head(6, len(keys), now, 0, 0, 0) + tail + place_bytes(command.into.place)
+    return Packed(keys, body, sketches_of(command.demands))
 
 
 def _inherit(command: Inherit, now: int) -> Packed:
-    _, keys, tail = asked(command.demands)
-    return Packed(keys, _head(7, len(keys), now, 0, 0, 0) + tail)
+    _, keys, tail, _ = asked(command.demands)
+    return Packed(keys, _head(7, len(keys), now, 0, 0, 0) + tail, sketches_of(command.demands))
 
 
 def _give(command: Give, now: int) -> Packed:
     keys, tail = _moving(command.id, command.source)
     head = _head(10, 3, now, 0, 0, len(command.id)) + command.id
-    return Packed(keys, head + tail + place_bytes(command.into.place))
+    return Packed(keys, head + tail + place_bytes(command.into.place), sketches_of(command.demands))
 
 
 def _take(command: Take, now: int) -> Packed:
     (into, parcel) = command
-    receipts, keys, tail = asked((into,))
+    receipts, keys, tail, _ = asked((into,))
     # Remembered for longer than its sender keeps it, though their clocks may differ.
     head = _head(11, 2, now, parcel.until + LATE, 0, len(parcel.id)) + parcel.id
-    return Packed((receipts + parcel.id, *keys), head + tail + _balance(parcel.balance))
+    body = head + tail + _balance(parcel.balance) + _things(parcel.things)
+    return Packed((receipts + parcel.id, *keys), body, sketches_of((into,)))
 
 
 def _given(command: Given, now: int) -> Packed:
@@ -142,14 +153,17 @@ def _given(command: Given, now: int) -> Packed:
 
 
 def _heir(command: Heir, now: int) -> Packed:
-    _, keys, tail = asked((command.into,))
+    _, keys, tail, _ = asked((command.into,))
     window = asked((command.source,)).tail
-    return Packed(keys, _head(13, 1, now, 0, 0, 0) + tail + window + _balance(command.balance))
+    since, data = command.things or (0, b"")
+    sketch = struct.pack("<d", since) + _things(data)
+    body = _head(13, 1, now, 0, 0, 0) + tail + window + _balance(command.balance) + sketch
+    return Packed(keys, body, sketches_of((command.into,)))
 
 
 def _moving(ident: bytes, source: Demand) -> tuple[tuple[bytes, ...], bytes]:
     """Keys and tail of a place that something is taken out of: whether it was given, the place, where it waits."""
-    receipts, keys, tail = asked((source,))
+    receipts, keys, tail, _ = asked((source,))
     return (receipts + b"given " + ident, *keys, b"hm" + keys[0][2:] + name_of(source.place[1])), tail
 
 
@@ -168,7 +182,13 @@ def _balance(balance: Balance | None) -> bytes:
     return b"".join(written)
 
 
+def _things(data: bytes) -> bytes:
+    """The bytes of a sketch in a body."""
+    return struct.pack("<I", len(data)) + data
+
+
 _packers: dict[type, Callable[[Any, int], Packed]] = {
     Extend: _extend, Settle: _settle, Cancel: _cancel, Look: _look, Merge: _merge,
     Inherit: _inherit, Try: _try, Undo: _cancel, Weigh: _weigh, Give: _give, Take: _take, Given: _given, Heir: _heir,
+    Show: _show,
 }  # fmt: skip

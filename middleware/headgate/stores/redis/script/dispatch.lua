@@ -56,6 +56,9 @@ local function put_all()
       subject_put(order[n])
     end
   end
+  if sketches then
+    sketches.put()
+  end
   for key, put in pairs(outbox_puts) do
     if put then
       call("SET", key, put.text, "PX", put.life)

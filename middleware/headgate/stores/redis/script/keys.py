@@ -10,7 +10,8 @@ together.
 | `hh{tag}rest` | its holds |
 | `hr{tag}rid` | a receipt |
 | `hm{tag}rest` and a limit's name | a parcel that waits to be taken (see `parcel`) |
-| `ho{tag}`, `hp{tag}` | the balances and holds of the overflow: of the server, or of a slot |
+| `hd{tag}rest` and a limit's name | a sketch of different things |
+| `ho{tag}`, `hp{tag}`, `hl{tag}` and a limit's name | the same of the overflow: of the server, or of a slot |
 """
 
 from __future__ import annotations
@@ -56,6 +57,15 @@ def holds_key(key: bytes) -> bytes:
     """The key of the holds that belong to a key's balances: the second letter is the next one. The script makes it
     alike."""
     return b"h%c%b" % (key[1] + 1, key[2:])
+
+
+def sketch_key(key: bytes, name: bytes) -> bytes:
+    """The key of the sketch that belongs to a key's balances, of the limit with this name. The script makes it alike.
+
+    >>> sketch_key(b"hg{acme's--}its key.", b"name")
+    b"hd{acme's--}its key.name"
+    """
+    return b"h%c%b%b" % (key[1] - 3, key[2:], name)
 
 
 def receipt_key(tag: bytes) -> bytes:

@@ -79,8 +79,12 @@ end
 
 local function keep_all(after)
   for n = 1, count do
-    if after[n] then
-      keep(subject_of[n], name_at[n], after[n])
+    local balance = after[n]
+    if balance then
+      keep(subject_of[n], name_at[n], balance)
+      if balance.sketch then
+        sketches.draw(subject_of[n], name_at[n], balance)
+      end
     end
   end
 end
@@ -143,8 +147,13 @@ local function reserve(short, weighed)
     if not after[n] then
       local used, since, ends, parts, holds = brought(subject, name, verb, balance, now)
       local held = holds and holds.held or 0
-      local need = hold and amount == 0 and 1 or amount
-      if need > verb:free(used) - held then
+      local need, things = hold and amount == 0 and 1 or amount, sketches and sketches.things[n]
+      if things then
+        amount = sketches.unseen(sketches.counted(sketches.at(subject, name), verb, used, since), things)
+        need = amount
+      end
+      -- What was all named before costs nothing, and is granted whatever the debt is.
+      if need > verb:free(used) - held and (need > 0 or not things) then
         if shadow_at[n] then
           shadowed = shadowed == nothing and {} or shadowed
           refuse(shadowed, n, used, since, ends, parts, held, need)
@@ -246,6 +255,16 @@ local function settle()
     if mine and mine.to then
       moved[#moved + 1], moved[#moved + 2] = n - 1, mine.to
     elseif mine then -- else it was settled before, or never held here: once is all there is
+      local grown, things = nil, sketches and sketches.things[n]
+      if things then
+        local before = sketches.counted(sketches.at(subject, name), verb, used, since)
+        grown = sketches.with(before, things)
+        if grown == before then
+          grown = nil
+        else
+          actual = min(actual + max(0, sketches.count(grown) - sketches.count(before)), SAFE) -- [round]
+        end
+      end
       if mine.lapsed then
         if actual < mine.amount then
           used, since, ends, parts =
@@ -255,6 +274,7 @@ local function settle()
       end
       adds[n] = actual
       after[n] = verb:put(used, since, ends, parts, actual, altered(holds, rid, mine, false, now), now)
+      after[n].sketch = grown
     end
   end
   settled(after, adds, moved)

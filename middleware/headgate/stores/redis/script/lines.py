@@ -18,6 +18,7 @@ from headgate.errors import StoreError
 from headgate.quota.balance import Verb, new
 from headgate.quota.command import Demand, Place
 from headgate.quota.gcra import Rate
+from headgate.quota.things import SIZE
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.redis.script.keys import keys_of, receipt_key, tag_of
 
@@ -36,22 +37,24 @@ _ROLLING = 196
 _DRAIN_WIDTHS = (0, 1, 3, 7)
 _demand = struct.Struct("<HBdH").pack
 _number = struct.Struct("<H").pack
+_length = struct.Struct("<I").pack
 _doubles = [struct.Struct(f"<{n}d").pack for n in range(8)]
 
 
 class Kept(Generic[T]):
     """What was made of objects, found by their identity. Bounded; an object is kept with what was made of it, so that
-    no other can come to lie at its address.
+    no other can come to lie at its address. Of those that do not come again (`keeps`) nothing is kept.
 
     >>> kept, whole = Kept(len), (1, 2, 3)
     >>> kept.of(whole), kept.of(whole)
     (3, 3)
     """
 
-    __slots__ = ("_make", "_older", "_young")
+    __slots__ = ("_keeps", "_make", "_older", "_young")
 
-    def __init__(self, make: Callable[..., T]) -> None:
+    def __init__(self, make: Callable[..., T], keeps: Callable[..., bool] | None = None) -> None:
         self._make = make
+        self._keeps = keeps
         self._young: dict[int, tuple[object, T]] = {}
         self._older: dict[int, tuple[object, T]] = {}
 
@@ -63,6 +66,8 @@ class Kept(Generic[T]):
         return self._found(thing)
 
     def _found(self, thing: object) -> T:
+        if self._keeps is not None and not self._keeps(thing):
+            return self._make(thing)
         found = self._older.get(id(thing))
         if found is None or found[0] is not thing:
             found = (thing, self._make(thing))
@@ -77,21 +82,24 @@ class Kept(Generic[T]):
 
 
 class Asked(NamedTuple):
-    """Demands as they are written: what their receipts' keys begin with, the keys of their subjects, and all of them
-    as the end of a body."""
+    """Demands as they are written: what their receipts' keys begin with, the keys of their subjects, all of them as
+    the end of a body; and the sketches that they name, each by its subject's key and the limit's name."""
 
     receipts: bytes
     keys: tuple[bytes, ...]
     tail: bytes
+    sketches: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def asked(demands: Sequence[Demand]) -> Asked:
-    """The demands, written. Raises StoreError for a verb or ids that the script cannot tell."""
+def asked(demands: Sequence[Demand], *, naming: bool = False) -> Asked:
+    """The demands, written; their things, too, if they are of a command that reads them (`naming`). Raises StoreError
+    for a verb or ids that the script cannot tell."""
     keys: list[bytes] = []
+    sketches: list[tuple[bytes, bytes]] = []
     parts = [_number(len(demands))]
     subject = b""
     for demand in demands:
-        (who, limit), verb, amount, hold, shadow, _ = demand
+        (who, limit), verb, amount, hold, shadow, _, things = demand
         if who != subject or not keys:  # those of one subject mostly stand together
             subject = who
             key = _key(who)
@@ -100,24 +108,40 @@ def asked(demands: Sequence[Demand]) -> Asked:
             else:
                 at = len(keys)
                 keys.append(key)
-        if hold:
+        if things and naming:
+            window, name = _windows.of(verb), name_of(limit)
+            parts += _demand(at, 7 if shadow else 5, amount, 4 + len(window)), name, window
+            parts += _length(SIZE * len(things)), *things
+            sketches.append((keys[at], name))
+        elif hold:
             window = _windows.of(verb)
             parts += _demand(at, 3 if shadow else 1, amount, 4 + len(window)), name_of(limit), window
         else:
             parts += _number(at), _at_once.of(demand)
-    return new(Asked, (_receipts(demands[0][0][0] if demands else b""), tuple(keys), b"".join(parts)))
+    receipts = _receipts(demands[0][0][0] if demands else b"")
+    return new(Asked, (receipts, tuple(keys), b"".join(parts), tuple(sketches)))
 
 
 def distinct(demands: Sequence[Demand]) -> Asked:
     """The demands of a reservation, written. Raises StoreError as `asked` does, ValueError if a place comes twice."""
     if len({demand[0] for demand in demands}) != len(demands):
         raise ValueError("a reservation names a place twice")
-    return asked(demands)
+    return asked(demands, naming=True)
+
+
+def usual(demands: Sequence[Demand]) -> bool:
+    """Whether the demands may come again as they are: what names things is of one request."""
+    return not any(demand[6] for demand in demands)
+
+
+def sketches_of(demands: Sequence[Demand]) -> tuple[tuple[bytes, bytes], ...]:
+    """Where the sketches of all demands would lie, as `Asked` tells it."""
+    return tuple([(_key(demand.place[0]), name_of(demand.place[1])) for demand in demands])
 
 
 def _used(demand: Demand) -> bytes:
     """What uses at once is mostly one request: the very demand comes again, whatever else is asked beside it."""
-    place, verb, amount, _, shadow, _ = demand
+    place, verb, amount, _, shadow, *_ = demand
     window = _windows.of(verb)
     return _demand(0, 2 if shadow else 0, amount, 4 + len(window))[2:] + name_of(place[1]) + window
 

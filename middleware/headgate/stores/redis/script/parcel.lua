@@ -1,10 +1,11 @@
--- Give, take, given and heir: a merge and an inheritance whose places lie in different slots. Beside it: parcel.py.
+-- Give, take, given, show and heir: a merge and an inheritance whose places lie in different slots. Beside it:
+-- parcel.py.
 --
--- KEYS: give and given: a receipt's, the subject's and the outbox; take: a receipt's and the subject's; heir: the
--- subject's.
+-- KEYS: give and given: a receipt's, the subject's and the outbox; take: a receipt's and the subject's; heir and show:
+-- the subject's.
 -- ARGV: `rid` is the parcel's id; `lease` of a take is the instant up to which it is remembered. Then, behind the
--- demand: give: the place of `into`; take: the balance; heir: the source's line, as a demand, and its balance or one
--- 0.
+-- demand: give: the place of `into`; take: the balance and the bytes of its sketch, I4 c0; heir: the source's line, as
+-- a demand, its balance or one 0, and of its sketch since d and the bytes I4 c0.
 -- A balance: kind B, used d, since d, ends d, spec d, seen d (of its holds), how many parts H and holds I, parts dd
 -- each, holds: rid B c0, amount d, ends d, step d, lapsed B.
 -- Why: what is moved must be in the source, in the outbox or in the target, and never in two of them. So the source
@@ -37,8 +38,8 @@ local function balance_read()
 end
 
 -- The text of a parcel: until when it is kept, its id, the place it goes to, and the balance as `tell_balance` tells
--- it, with its kind and spec, for another policy may read it, and all its holds.
-local function parcel_text(to, left, moving, ends)
+-- it, with its kind and spec, for another policy may read it, and all its holds; then its sketch, where it has one.
+local function parcel_text(to, left, moving, ends, also)
   tell(ends)
   tell_bytes(rid)
   tell_bytes(to)
@@ -48,6 +49,9 @@ local function parcel_text(to, left, moving, ends)
   verb_at[1] = nothing
   tell_balance(1, left, true)
   verb_at[1] = left.verb
+  if also ~= sketches.none then
+    tell_bytes(sketches.bytes(also))
+  end
   return told()
 end
 
@@ -66,7 +70,7 @@ local function give()
   local waiting, balance = waiting_at(key, values[first_key + 2]), balance_of(subject, name)
   -- Said again late, when its parcel is gone: nothing is taken out that would be taken for that one.
   if not waiting and balance and not receipt_at(first_key) then
-    local left, moving, stays = parted(subject, name, own, balance, to)
+    local left, moving, stays, also = parted(subject, name, own, balance, to, sketches.at(subject, name))
     if left then
       local ends = left.ends
       for _, hold in pairs(moving) do
@@ -74,7 +78,7 @@ local function give()
         local used, since, last, parts = own:bring(left, hold.ends)
         ends = max(ends, hold.ends + LATE, own:put(used, since, last, parts, hold.amount, nil, hold.ends).ends)
       end
-      waiting = parcel_text(to, left, moving, ends)
+      waiting = parcel_text(to, left, moving, ends, also)
       outbox_puts[key] = { text = waiting, life = life_for(ends - now) }
       size, after[1] = 0, stays
     end
@@ -93,15 +97,18 @@ end
 local function take()
   local into, name, verb, after = subject_of[1], name_at[1], verb_at[1], {}
   if not receipt_at(first_key) and lease > now then -- else nothing of it counts any more
-    local left, moving = parted(nil, nil, verb, balance_read(), "")
+    local parcel = balance_read()
+    local sketch = sketches.of(parcel.since, (unpacked("<I4c0", body, pos)))
+    local left, moving, _, also = parted(nil, nil, verb, parcel, "", sketch)
     if left then
       local used, since, ends, parts, union = brought(into, name, verb, balance_of(into, name), now)
-      local by = copied(into, name, union)
-      used, since, ends, parts = joined(verb, used, since, ends, parts, left)
+      local by, seen = copied(into, name, union), sketches.counted(sketches.at(into, name), verb, used, since)
+      used, since, ends, parts, seen = joined(verb, used, since, ends, parts, seen, left, also)
       for id, hold in pairs(moving) do
         by[id] = united(by[id], hold)
       end
       after[1] = verb:put(used, since, ends, parts, 0, summed(by, now), now)
+      after[1].sketch = seen
     end
     lease = lease - now -- as `remember` counts it
     remember(first_key, true)
@@ -130,9 +137,24 @@ local function heir()
   end
   local own = line.verb
   local used, since, ends, parts = brought(nil, nil, own, balance_read(), now)
-  inherited(own:put(used, since, ends, parts, 0, nil, now), after)
+  local also = sketches.counted(sketches.of(unpacked("<dI4c0", body, pos)), own, used, since)
+  inherited(own:put(used, since, ends, parts, 0, nil, now), also, after)
   settled(after, nil, nothing)
 end
+
+local function show()
+  tell(8)
+  tell(now)
+  tell_balances(true)
+  local sketch = sketches.at(subject_of[1], name_at[1])
+  tell(sketch and 1 or 0)
+  if sketch then
+    tell(sketch.since)
+    tell_bytes(sketches.bytes(sketch))
+  end
+end
+
+sketches = sketches or distinct()
 
 return {
   [6] = function()
@@ -158,5 +180,9 @@ return {
   [13] = function()
     read_demands(first_key, 1)
     heir()
+  end,
+  [15] = function()
+    read_demands(first_key, 0)
+    show()
   end,
 }

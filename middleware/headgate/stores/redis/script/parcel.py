@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from headgate.quota.balance import FOREVER, Balance
 from headgate.quota.command import Demand, Place
+from headgate.quota.things import Things
 
 
 class Try(NamedTuple):
@@ -46,13 +47,15 @@ class Weigh(NamedTuple):
 class Parcel(NamedTuple):
     """What a merge moves out of one balance, on its way to the place `into`.
 
-    `balance` is what was used, and holds only what moves, each by its `rid`. From `until` (microseconds) on nothing
-    of it counts any more: its sender keeps it for that long, and so must be remembered who has taken it."""
+    `balance` is what was used, and holds only what moves, each by its `rid`; `things` the bytes of the sketch that
+    counts beside it. From `until` (microseconds) on nothing of it counts any more: its sender keeps it for that long,
+    and so must be remembered who has taken it."""
 
     id: bytes
     into: Place
     balance: Balance
     until: int = FOREVER
+    things: bytes = b""
 
 
 class Give(NamedTuple):
@@ -96,16 +99,37 @@ class Given(NamedTuple):
 
 
 class Heir(NamedTuple):
-    """An `Inherit` whose source lies elsewhere: `balance` is what a look found there, None for nothing."""
+    """An `Inherit` whose source lies elsewhere: `balance` is what was `Shown` there, None for nothing, and `things`
+    its sketch."""
 
     into: Demand
     source: Demand
     balance: Balance | None
+    things: Things | None = None
 
     @property
     def demands(self) -> tuple[Demand, ...]:
         """The place that it changes."""
         return (self.into,)
+
+
+class Show(NamedTuple):
+    """A `Look` at one balance that sees its sketch, too. Changes nothing."""
+
+    source: Demand
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """The place that it looks at."""
+        return (self.source,)
+
+
+class Shown(NamedTuple):
+    """What a `Show` found; None where there was nothing."""
+
+    now: int
+    balance: Balance | None
+    things: Things | None
 
 
 class Parted(NamedTuple):
@@ -116,5 +140,5 @@ class Parted(NamedTuple):
     parcel: Parcel | None
 
 
-Parcelled = Try | Undo | Weigh | Give | Take | Given | Heir
+Parcelled = Try | Undo | Weigh | Give | Take | Given | Heir | Show
 """All of them that are said."""

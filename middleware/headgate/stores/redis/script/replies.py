@@ -25,9 +25,10 @@ from headgate.quota.command import (
     Seen,
     Settled,
 )
+from headgate.quota.things import Things, readable
 from headgate.quota.window import Rolling
 from headgate.stores.redis.script.lines import NAMES, place_of
-from headgate.stores.redis.script.parcel import Parcel, Parcelled, Parted
+from headgate.stores.redis.script.parcel import Parcel, Parcelled, Parted, Shown
 
 Read = TypeVar("Read")
 Numbers = tuple[int, ...]
@@ -40,7 +41,8 @@ _readers: dict[int, Callable[[bytes], Numbers]] = {8 * n: struct.Struct(f"<{n}q"
 
 
 def outcome(command: Command | Parcelled, reply: bytes) -> Any:
-    """What the script answered to a command; a `Parted` for a `Give`. Raises StoreError for what cannot be read.
+    """What the script answered to a command; a `Parted` for a `Give`, a `Shown` for a `Show`. Raises StoreError for
+    what cannot be read.
 
     >>> from headgate.quota.command import Look
     >>> outcome(Look(()), (5).to_bytes(8, "little") + (7).to_bytes(8, "little"))
@@ -123,12 +125,22 @@ def _parted(demands: Sequence[Demand], numbers: Numbers, reply: bytes) -> Parted
         moving, at = _balance(source, numbers, at, reply)
         if moving is None:
             raise ValueError
-        parcel = Parcel(id_, place_of(place), moving, until)
+        things, at = _sketch(numbers, at, reply) if at < len(numbers) else (b"", at)
+        parcel = Parcel(id_, place_of(place), moving, until, things)
     return _whole(Parted(numbers[1], balance, parcel), numbers, at)
 
 
+def _shown(demands: Sequence[Demand], numbers: Numbers, reply: bytes) -> Shown:
+    [balance], at = _balances(demands, numbers, 2, reply)
+    things = None
+    if numbers[at]:
+        data, end = _sketch(numbers, at + 2, reply)
+        things, at = Things(numbers[at + 1], data), end - 1
+    return _whole(Shown(numbers[1], balance, things), numbers, at + 1)
+
+
 _READ: dict[int, Callable[[Sequence[Demand], Numbers, bytes], Any]] = {
-    1: _granted, 2: _refused, 3: _gone, 4: _settled, 5: _seen, 6: _parted,
+    1: _granted, 2: _refused, 3: _gone, 4: _settled, 5: _seen, 6: _parted, 8: _shown,
 }  # fmt: skip
 
 
@@ -203,6 +215,13 @@ def _moved(
         place, at = _bytes(numbers, at + 1, reply)
         moved.append((which, demands[which].at(place_of(place))))
     return moved, at
+
+
+def _sketch(numbers: Numbers, at: int, reply: bytes) -> tuple[bytes, int]:
+    data, at = _bytes(numbers, at, reply)
+    if not readable(data):
+        raise ValueError
+    return data, at
 
 
 def _bytes(numbers: Numbers, at: int, reply: bytes) -> tuple[bytes, int]:

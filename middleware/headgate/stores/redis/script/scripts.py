@@ -12,6 +12,7 @@ need stands within a function of its own, and is made when the first command com
 | `call` | what every call needs: the layout, what is known in one call |
 | `plain` | a reservation as nearly every request makes it |
 | `balance`, `gcra`, `window`, `holds`, `ledger` | the rest of the ledger; read them beside `headgate.quota` |
+| `things`, `sketches` | different things: how they are counted, how they lie in Redis |
 | `rows`, `wire` | how balances lie in Redis; how commands and outcomes are written |
 | `merge`, `parcel` | what moves between subjects, in one slot and over several |
 | `dispatch`, `run` | which command it is; the call from its begin to its end |
@@ -26,6 +27,9 @@ from typing import NamedTuple
 
 LEDGER = ("balance", "gcra", "window", "rows", "holds", "wire", "ledger")
 """The files that make up `general`, in their order: each uses what stands before it."""
+
+DISTINCT = ("things", "sketches")
+"""Those that make up `distinct`, within `general`."""
 
 MOVING = ("merge", "parcel")
 """Those that make up `movers`, within `general`."""
@@ -45,6 +49,7 @@ def assembled(parts: Mapping[str, str], flags: str = "") -> Script:
     b'#!lua flags=allow-oom'
     """
     lines = [f"#!lua flags={flags}" if flags else "#!lua", parts["call"], parts["plain"], "local function general()"]
+    lines += ["local function distinct()", *[parts[name] for name in DISTINCT], "end"]
     lines += [parts[name] for name in LEDGER]
     lines += ["local function movers()", *[parts[name] for name in MOVING], "end"]
     lines += [parts["dispatch"], "end", parts["run"], ""]
@@ -55,7 +60,7 @@ def assembled(parts: Mapping[str, str], flags: str = "") -> Script:
 def read() -> dict[str, str]:
     """The files' texts by their names, as they lie in the package."""
     here = files(__package__)
-    names = ("call", "plain", *LEDGER, *MOVING, "dispatch", "run")
+    names = ("call", "plain", *LEDGER, *DISTINCT, *MOVING, "dispatch", "run")
     return {name: (here / f"{name}.lua").read_text("utf-8").rstrip() for name in names}
 
 

@@ -3,10 +3,11 @@
 -- KEYS: see call.lua.
 -- ARGV: 1 and 2 see call.lua; then one body for each command:
 --   op B, keys H, now d (-1: the server's clock), lease d, step d, rid B c0, demands H, then for each demand:
---     subject H (0: the command's first), flags B (1: held, 2: in shadow), amount d, line H c0
+--     subject H (0: the command's first), flags B (1: held, 2: in shadow, 4: has things), amount d, line H c0, and if
+--     it has: things I4 c0, eight bytes each
 --   and what some commands add, see merge.lua and parcel.lua.
 --   op: 1 reserve, 2 extend, 3 settle, 4 cancel, 5 look, 6 merge, 7 inherit; and those of parcel.py: 8 try (`step` is
---   how long what is used at once is held), 9 undo, 10 give, 11 take, 12 given, 13 heir, 14 weigh
+--   how long what is used at once is held), 9 undo, 10 give, 11 take, 12 given, 13 heir, 14 weigh, 15 show
 -- Why: struct reads a record in one step, and a line (a limit's name and its window) is the same for most requests of
 -- a call: it is read when it comes up first.
 --
@@ -26,9 +27,11 @@
 --   6 parted    now, 1 or 0; the source's balance; if 1 the parcel, see parcel.lua
 --   7 granted   now; used, since and ends of each balance, which is as the demand says and has nothing else to tell,
 --               but for a rolling window how many parts, and each
+--   8 shown     now; balance; 1 or 0; if 1: since and bytes of the sketch
 -- a balance: 0 for none; or flags, used, since, ends, and if the flag is set
 --   2: kind, spec (else they are the demand's)   4: how many parts, and each   8: held, due, seen, many
---   16: how many holds, and each: rid, amount, ends, step, lapsed, to (its length -1 for none)
+--   16: how many holds (all; or the command's own, of a demand with things), and each: rid, amount, ends, step,
+--   lapsed, to (its length -1 for none)
 -- a refusal: the demand's number from 0, 0 for "not yet", and two numbers whose sum is the instant; or 1 and the most
 -- moved: the demand's number, and the place as the client had written it
 
@@ -81,7 +84,11 @@ local function read_demands(first, placing, makes)
       newest = base
     end
     subject_of[n], name_at[n], verb_at[n] = subject, line.name, line.verb
-    hold_at[n], shadow_at[n] = flags % 2 == 1, flags >= 2
+    hold_at[n], shadow_at[n] = flags % 2 == 1, flags % 4 >= 2
+    if sketches or flags >= 4 then
+      sketches = sketches or distinct()
+      sketches.read(n, flags >= 4)
+    end
   end
   now = newest
 end
@@ -121,8 +128,7 @@ local function told()
   return text
 end
 
-local function tell_holds(subject, name, holds)
-  local by = all_of(subject, name, holds)
+local function tell_holds(by)
   local many = 0
   for _ in pairs(by) do
     many = many + 1
@@ -142,7 +148,8 @@ local function tell_holds(subject, name, holds)
   end
 end
 
--- A balance; each of its holds where a reader needs them: one that is due, a clock that was set back, or a look.
+-- A balance; each of its holds where a reader needs them: one that is due, a clock that was set back, or a look. And
+-- the command's own, where only the script knows how much was held.
 local function tell_balance(n, balance, all)
   if not balance then
     size = size + 1
@@ -157,9 +164,13 @@ local function tell_balance(n, balance, all)
   if parts then
     flags = flags + 4
   end
-  local listed = false
+  local listed = nil
   if holds then
-    listed = all or holds.due <= now or holds.seen > now + CLOCK_SKEW
+    if all or holds.due <= now or holds.seen > now + CLOCK_SKEW then
+      listed = all_of(subject_of[n], name_at[n], holds)
+    elseif sketches and sketches.things[n] and (op == 1 or op == 8) then
+      listed = { [rid] = hold_of(subject_of[n], name_at[n], holds, rid) }
+    end
     flags = flags + (listed and 24 or 8)
   end
   out[size + 1], out[size + 2], out[size + 3], out[size + 4] = flags, balance.used, balance.since, balance.ends
@@ -183,7 +194,7 @@ local function tell_balance(n, balance, all)
     tell(holds.seen)
     tell(holds.many)
     if listed then
-      tell_holds(subject_of[n], name_at[n], holds)
+      tell_holds(listed)
     end
   end
 end

@@ -135,8 +135,13 @@ def _confirmed(rid: bytes, part: Part, outcome: Granted, shadowed: Mapping[int, 
 
 def _without(rid: bytes, demand: Demand, balance: Balance | None) -> Balance | None:
     """The balance without what a demand holds in it; the same one if that is not held."""
-    if balance is None or balance.holds is None or balance.holds.held < demand.amount:
+    if balance is None or balance.holds is None:
         return balance
     held, due, by_rid, seen = balance.holds
-    by_rid, held = altered(by_rid, rid, None) if rid in by_rid else by_rid, held - demand.amount
+    mine, amount = by_rid.get(rid), demand.amount
+    if demand.things:  # how many of them were new the slot knows, and tells the hold
+        amount = mine.amount if mine is not None and not mine.lapsed else 0
+    if held < amount:
+        return balance
+    by_rid, held = altered(by_rid, rid, None) if mine is not None else by_rid, held - amount
     return balance._replace(holds=Holds(held, due, by_rid, seen) if held or by_rid else None)

@@ -20,9 +20,9 @@ from typing import Any
 
 from headgate.errors import StoreError
 from headgate.quota.balance import Balance
-from headgate.quota.command import Demand, Inherit, Look, Merge, Place, Seen, Settled
+from headgate.quota.command import Demand, Inherit, Look, Merge, Place, Settled
 from headgate.stores.redis.script.codec import tag_of
-from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Take
+from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Show, Take
 from headgate.stores.redis.wire.asking import Ask, Said, begun, each, gravest
 
 PAUSES = (0.05, 0.1, 0.3, 0.6, 1.0, 2.0)
@@ -114,12 +114,12 @@ class Moving:
     async def inherit(self, command: Inherit, now: int | None) -> Settled:
         """Look at the source, and let the target have at least as much. Raises StoreError."""
         into, source = command
-        [seen] = await self._ask((Look((source,)),), now)
-        assert type(seen) is Seen, "a look sees"
-        [there] = seen.balances
-        [settled] = await self._ask((Heir(into, source, there),), now)
+        shown: Any
+        [shown] = await self._ask((Show(source),), now)
+        _, there, things = shown
+        [settled] = await self._ask((Heir(into, source, there, things),), now)
         assert type(settled) is Settled, "an inheritance is settled"
-        return Settled(max(seen.now, settled.now), (*settled.balances, there))
+        return Settled(max(shown.now, settled.now), (*settled.balances, there))
 
     async def close(self) -> None:
         """Let what has been given be handed over. Bounded by the time that a hand-over is tried for."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from headgate.quota.command import Command, Demand, Refusal, Reserve
 from headgate.stores.redis.script.codec import tag_of
-from headgate.stores.redis.script.lines import Kept
+from headgate.stores.redis.script.lines import Kept, usual
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def _part(tag: bytes, at: list[int], demands: tuple[Demand, ...]) -> Part:
     return Part(tag, tuple(at), demands, tuple([d for d in demands if d.amount and not d.hold]))
 
 
-_divided = Kept(parts_of)
+_divided = Kept(parts_of, usual)
 """How the demands of reservations divide: a tariff hands out the same tuple again and again."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from headgate.errors import StoreError
 from headgate.quota.command import Command, Outcome
@@ -37,6 +37,16 @@ async def each(ask: Ask, commands: Iterable[Said], now: int | None) -> list[Answ
     """The answers to commands that may lie in different slots. Never raises a fault."""
     answers = await asyncio.gather(*[begun(ask, command, now) for command in commands], return_exceptions=True)
     return [answer if isinstance(answer, BaseException) else answer[0] for answer in answers]
+
+
+async def stopped(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancels them and waits until they have ended. Nobody asks for their faults any more."""
+    under_way = [task for task in tasks if task.cancel() or not task.cancelled()]
+    if under_way:
+        await asyncio.wait(under_way)
+    for task in under_way:
+        if not task.cancelled():
+            task.exception()
 
 
 def gravest(faults: Iterable[BaseException]) -> BaseException:

@@ -17,7 +17,7 @@ from headgate.errors import StoreError
 from headgate.stores.redis import faults
 from headgate.stores.redis.address import Where, named
 from headgate.stores.redis.script.codec import tag_of
-from headgate.stores.redis.wire.asking import Said
+from headgate.stores.redis.wire.asking import Said, stopped
 from headgate.stores.redis.wire.batch import Batch
 from headgate.stores.redis.wire.connection import ErrorReply
 from headgate.stores.redis.wire.line import Line
@@ -48,6 +48,7 @@ class ClusterLine(Line):
     def _prepare(self) -> None:
         self._slots: list[Node | None] = [None] * SLOTS
         self._known: dict[Where, Node] = {}
+        self._former: list[Node] = []
         self._homeless: list[Batch] = []
         self._fault: StoreError | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -63,6 +64,11 @@ class ClusterLine(Line):
     def nodes(self) -> list[Node]:
         """All nodes that were ever talked to and are still of the cluster."""
         return list(self._known.values())
+
+    @property
+    def ending(self) -> list[Node]:
+        """Those, and the former ones of which something is left."""
+        return [*self._known.values(), *self._former]
 
     def tag_of(self, commands: Sequence[Said]) -> bytes | None:
         """That of the first place, which all share; without any place, that under which the receipt lies."""
@@ -178,8 +184,7 @@ class ClusterLine(Line):
             else:
                 fault = fault or faults.never_asked(self.name, self.deadline)
         finally:
-            for one in asking:
-                one.cancel()
+            await stopped(asking)
             self._reading, self._fault = None, fault
         self._housed(fault)
 
@@ -215,6 +220,7 @@ class ClusterLine(Line):
             if node not in serving and not node.busy:
                 del self._known[where]
                 node.drop()
+                self._former = [former for former in (*self._former, node) if not former.gone]
 
     def _housed(self, fault: StoreError | None) -> None:
         """Who waited for the map goes on, or hears that there is none."""
@@ -230,7 +236,11 @@ class ClusterLine(Line):
 
     async def close(self) -> None:
         """As for one server; and the map is not read any more."""
+        await self._answered()
+        reading = self._reading
         self._no_more_reading()
+        if reading is not None:
+            await stopped([reading])
         await super().close()
 
     def drop(self) -> None:

@@ -209,15 +209,25 @@ class Line:
         """All servers that are known."""
         return [self._only]
 
-    async def close(self) -> None:
-        """Let what is under way be answered, or its time be over; then let go of the connections."""
+    @property
+    def ending(self) -> list[Node]:
+        """All servers of which something may be left."""
+        return self.nodes
+
+    async def _answered(self) -> None:
+        """Let what is under way be answered, or its time be over."""
         waiting = [ask[0] for ask in (*self._asked, *(ask for batch in self._open for ask in batch.asks))]
         if waiting:
             await asyncio.wait(waiting)
+
+    async def close(self) -> None:
+        """Let what is under way be answered, or its time be over; then let go of the connections. When it comes back
+        nothing is left of them: the loop may end at once."""
+        await self._answered()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for node in self.nodes:
+        for node in self.ending:
             await node.close()
 
     def drop(self) -> None:

@@ -20,7 +20,7 @@ from headgate.stores.redis.doctor.facts import fields
 from headgate.stores.redis.wire.batch import Batch
 from headgate.stores.redis.wire.breaker import Breaker
 from headgate.stores.redis.wire.connection import Connection, ErrorReply, Expecting, pack
-from headgate.stores.redis.wire.opening import opened, unfit
+from headgate.stores.redis.wire.opening import GONE, opened, unfit
 
 TRIES: Final = 4
 """How often a batch is sent at most; each further time something must have gone wrong on the way."""
@@ -65,6 +65,9 @@ class Node:
         self._troubled = troubled
         self._fault = StoreError(f"{name}: not asked yet", transient=True)
         self._connecting: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._live: set[Connection] = set()
+        self._over = False
         self._watch: asyncio.TimerHandle | None = None
         self._full_until = 0.0
         self._look_at = self._loop.time() + LOOKED_AT
@@ -81,7 +84,10 @@ class Node:
         for batch in batches:
             batch.node, batch.full = self, full
         if connection is None:
-            if self.breaker.admits(now, random()):
+            if self._over:
+                for batch in batches:
+                    batch.fail(faults.closed())
+            elif self.breaker.admits(now, random()):
                 self.outbox += batches
                 self.connect()
             else:
@@ -157,8 +163,8 @@ class Node:
     # Connecting.
 
     def connect(self) -> None:
-        """See to it that there is a connection, or will be."""
-        if self._connecting is None and self.connection is None:
+        """See to it that there is a connection, or will be. Who has been let go of connects no more."""
+        if self._connecting is None and self.connection is None and not self._over:
             self._connecting = self._loop.create_task(self._connected())
 
     async def connected(self) -> None:
@@ -191,6 +197,7 @@ class Node:
             self._failed(faults.not_connected(self.name, error, self._deadline), silent=False)
         else:
             self._connecting = None
+            self._live.add(connection)
             self.connection = connection
             self._confirming = None
             self.breaker.succeeded()
@@ -202,23 +209,30 @@ class Node:
             self.connection.end()
             self.connection = None
 
+    @property
+    def gone(self) -> bool:
+        """Whether it was let go of, and nothing is left of it."""
+        return self._over and not self._live and (self._stopping is None or self._stopping.done())
+
     async def close(self) -> None:
-        """Let go of everything at once."""
-        connecting, connection = self._connecting, self.connection
+        """Let go of everything at once, and wait until nothing is left: neither of the connection nor of those that
+        were given up before, nor of one that was being made."""
         self.drop()
-        if connecting is not None:
-            await asyncio.wait({connecting})
-        if connection is not None:
-            await asyncio.wait({connection.ended}, timeout=1.0)
+        ends = {connection.ended for connection in self._live}
+        if self._stopping is not None:
+            ends.add(self._stopping)
+        if ends:
+            await asyncio.wait(ends, timeout=GONE)
 
     def drop(self) -> None:
         """The same, without waiting until it is done."""
+        self._over = True
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
         if self._connecting is not None:
             self._connecting.cancel()
-            self._connecting = None
+            self._connecting, self._stopping = None, self._connecting
         self.leave()
 
     # Failing.
@@ -242,6 +256,7 @@ class Node:
     def lost(self, connection: Connection, garbled: bool) -> None:
         """A connection is gone. What was under way is sent again over another, but for what needs a confirmation: of
         a repetition, which writes nothing, a server says at once that all replicas have it."""
+        self._live.discard(connection)
         if connection is self.connection:
             self.connection = None
             self._confirming = None

@@ -9,6 +9,7 @@ again.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ from headgate.stores.redis.wire.connection import Connection, Owner
 LEAST: Final = 0.5
 """How long (seconds) a connection may take to be made at least. More than a request waits, because names, TLS and
 passwords take their time once; less than the pace of a breaker's probes, so that there is one of them at a time."""
+
+GONE: Final = 1.0
+"""How long (seconds) an end is waited for at most. One that was dropped takes some microseconds."""
 
 TRIES: Final = 3
 """Round trips, one of which must take no longer than the deadline: the first may have been slow on our own side."""
@@ -47,7 +51,7 @@ async def opened(address: Address, where: Where, deadline: float, owner: Owner) 
         await _looked_at(link, server, address.shape, deadline)
         return _taken_over(link, owner)
     finally:
-        dropped(link)
+        await gone(link)
 
 
 def patience(deadline: float) -> float:
@@ -93,6 +97,17 @@ def dropped(link: AbstractConnection) -> None:
     writer, link._writer, link._reader = link._writer, None, None
     if writer is not None:
         writer.transport.abort()
+
+
+async def gone(link: AbstractConnection) -> None:
+    """The same, and waits until nothing of it is left, a turn or two of the loop: whoever was told that it is closed
+    may end the loop."""
+    writer = link._writer
+    dropped(link)
+    if writer is not None:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(GONE):
+                await writer.wait_closed()
 
 
 def _taken_over(link: AbstractConnection, owner: Owner) -> Connection:

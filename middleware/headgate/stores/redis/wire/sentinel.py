@@ -15,6 +15,7 @@ from headgate.errors import StoreError
 from headgate.stores.redis import faults
 from headgate.stores.redis.address import Address, Where, named
 from headgate.stores.redis.wire import opening
+from headgate.stores.redis.wire.asking import stopped
 
 LATER: Final = 0.1
 """How long (seconds) the first sentinel's answer waits for those of the others."""
@@ -42,8 +43,7 @@ class Sentinels:
                 return max(known)[1]
             raise self._unknown([one.exception() for one in asking if one.done()])
         finally:
-            for one in asking:
-                one.cancel()
+            await stopped(asking)
 
     def _unknown(self, errors: list[BaseException | None]) -> StoreError:
         service = self._address.service
@@ -68,7 +68,7 @@ class Sentinels:
             await opening.made(link, server, self._within)
             [told] = await opening.said(link, server, self._within, ("SENTINEL", "MASTER", self._address.service))
         finally:
-            opening.dropped(link)
+            await opening.gone(link)
         if isinstance(told, ResponseError):
             if "No such master" in str(told):
                 return None
