@@ -107,13 +107,7 @@ def test_modifiers_reach_the_limit(tmp_path: Path) -> None:
         ("org", "claim.team"), (80, 100), "fair", "open", 100,
     )  # fmt: skip
     meter = limit.meter
-    assert (meter.reserve, meter.reserve_from, meter.most, meter.overrun, meter.enforced) == (
-        5,
-        "body.n",
-        50,
-        "cut",
-        True,
-    )
+    assert (meter.reserve, meter.reserve_from, meter.most, meter.overrun) == (5, "body.n", 50, "cut")
     assert policy.clauses["fair"].title == "Fair use"
 
 
@@ -160,24 +154,93 @@ def test_affiliated_orgs_are_a_group_that_the_first_one_names(tmp_path: Path) ->
     assert policy.not_enforced == ()
 
 
+USAGE = (
+    "scopes: {model: body.model}\nmeters:\n  usage: {preset: openai-usage}\n"
+    "  output_tokens: {reserve: body.max_tokens, reserve_default: 4k, overrun: cut}\n"
+    "  credits: {sum: {input_tokens: 1, cached_tokens: 0.1, output_tokens: 0.5}, "
+    "times: {by: model, 'big-*': 4, '*-mini': 0.25, default: 2}}\n"
+)
+
+
+def test_a_preset_gives_meters_and_what_is_set_of_one_is_kept(tmp_path: Path) -> None:
+    policy = loaded(tmp_path, "otpm: {meter: output_tokens, per: org, rate: 80k/min}", USAGE)
+    assert policy.presets == ("openai-usage",) and policy.not_enforced == ()
+    output, cached = policy.limits[0].meter, policy.meters["cached_tokens"]
+    assert (output.source, output.reserve, output.reserve_from, output.overrun) == (
+        "preset.openai-usage", 4_000, "body.max_tokens", "cut",
+    )  # fmt: skip
+    assert (cached.source, cached.reserve, cached.overrun) == ("preset.openai-usage", 0, "finish")
+
+
+def test_two_presets_feed_the_same_meters(tmp_path: Path) -> None:
+    extra = "meters:\n  usage: {preset: openai-usage, include_usage: true}\n  claude: {preset: anthropic-usage}\n"
+    policy = loaded(tmp_path, "otpm: {meter: output_tokens, per: org, rate: 80k/min}", extra)
+    assert policy.limits[0].meter.source == "preset.openai-usage+anthropic-usage"
+    assert policy.include_usage
+    assert loaded(tmp_path, "a: {meter: requests, per: key, rate: 1/s}").include_usage is False
+
+
+def test_a_sum_holds_the_meters_that_it_is_made_of(tmp_path: Path) -> None:
+    policy = loaded(tmp_path, "month: {meter: credits, per: org, quota: 1M/month}", USAGE)
+    credits = policy.limits[0].meter
+    assert credits.sum is not None
+    assert dict(credits.sum.weights) == {
+        "input_tokens": 1_000_000,
+        "cached_tokens": 100_000,
+        "output_tokens": 500_000,
+    }
+    assert credits.sum.factors == (("big-*", 4_000_000), ("*-mini", 250_000))
+    assert (credits.sum.by, credits.sum.default) == ("body.model", 2_000_000)
+    assert credits.parts == tuple(policy.meters[name] for name in credits.sum.weights)
+    assert credits.parts[2].reserve == 4_000 and credits.overrun == "cut"
+    assert credits.sum.inside == (("cached_tokens", "input_tokens"),)
+
+
+def test_a_sum_is_the_same_wherever_in_the_file_its_meters_stand(tmp_path: Path) -> None:
+    extra = (
+        "meters:\n  points: {sum: {rows: 2, cached_tokens: 1, input_tokens: 1}}\n  rows: {from: app, reserve: 5}\n"
+    )
+    extra += "  cached_tokens: {from: app}\n  input_tokens: {from: app}\n"
+    [limit] = loaded(tmp_path, "day: {meter: points, per: org, quota: 1k/day}", extra).limits
+    assert limit.meter.sum is not None and limit.meter.parts[0].reserve == 5
+    assert limit.meter.overrun == "finish" and limit.meter.sum.default == 1_000_000
+    assert limit.meter.sum.inside == ()  # what an app reports is as it says
+
+
+def test_things_are_counted_by_quota_and_in_a_lifetime(tmp_path: Path) -> None:
+    policy = loaded(
+        tmp_path,
+        "copies: {meter: parcels, per: group, quota: 2k/month}\npages: {meter: documents, per: key, total: 100}",
+        "meters:\n  parcels: {distinct: path.parcel_id}\n  documents: {distinct: app, reserve: 5}\n",
+    )
+    assert [limit.meter.things for limit in policy.limits] == ["path.parcel_id", "app"]
+    assert policy.meters["documents"].reserve == 5 and policy.not_enforced == ()
+
+
+def test_a_dialect_is_one_word_or_one_by_route(tmp_path: Path) -> None:
+    row = "a: {meter: requests, per: key, rate: 1/s}"
+    assert loaded(tmp_path, row).dialects == (("*", "ietf"),)
+    assert loaded(tmp_path, row, "dialect: openai\n").dialect_of(("/x",)) == "openai"
+    by_route = "dialect: {/v1/messages*: anthropic, /v1/*: openai, default: legacy}\n"
+    policy = loaded(tmp_path, row, by_route)
+    assert policy.dialects == (("/v1/messages*", "anthropic"), ("/v1/*", "openai"), ("*", "legacy"))
+    paths = {"/v1/messages": "anthropic", "/v1/chat/completions": "openai", "/v1": "legacy", "/": "legacy"}
+    assert {path: policy.dialect_of((path,)) for path in paths} == paths
+    assert policy.dialect_of(("/x", "/v1/embeddings")) == "openai"
+    assert loaded(tmp_path, row, "dialect: {/v1/*: openai}\n").dialect_of(("/",)) == "ietf"
+
+
 def test_what_comes_later_is_compiled_and_listed(tmp_path: Path) -> None:
     policy = loaded(
         tmp_path,
-        "rpm: {meter: requests, per: key, rate: 1/s}\ncredits: {meter: credits, per: org, quota: 1M/month}",
-        "meters:\n  usage: {preset: openai-usage}\n  output_tokens: {reserve: body.max_tokens, reserve_default: 4k}\n"
-        "  credits: {sum: {input_tokens: 1, output_tokens: 0.5}, "
-        "times: {by: header.x-model, 'big-*': 4, default: 2}}\n"
+        "rpm: {meter: requests, per: key, rate: 1/s}",
         "ladder:\n  - {when: {limit: rpm, denied: 50/d}, do: throttle, scale: 25%, after: 1h, for: 7d}\n"
         "linking:\n  states: {suspect: 0.7, linked: 0.97}\n",
     )
-    assert policy.presets == ("openai-usage",) and policy.meters["output_tokens"].reserve == 4_000
-    total = policy.sums["credits"]
-    assert dict(total.weights) == {"input_tokens": 1_000_000, "output_tokens": 500_000}
-    assert (total.by, total.factors, total.default) == ("header.x-model", (("big-*", 4_000_000),), 2_000_000)
     [step] = policy.ladder
     assert (step.limit, step.denied, step.within, step.scale, step.lasts) == ("rpm", 50, DAY, 2_500, 7 * DAY)
     assert policy.linking is not None and policy.linking.linked == 970_000
-    assert not policy.limits[1].meter.enforced and len(policy.not_enforced) == 3
+    assert len(policy.not_enforced) == 2
 
 
 def test_the_version_is_the_contents_and_nothing_elses(tmp_path: Path) -> None:

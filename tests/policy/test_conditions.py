@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.policy import load
-from headgate.policy.conditions import glob_test
 from headgate.quota.facts import Call, Principal
+from headgate.quota.globs import glob_test
 from headgate.quota.match import Limit
 
 ACME = Principal("k_1", "acme", "build", claims={"project": "p7"}, tags=frozenset({"reasoning"}))

@@ -101,3 +101,12 @@ def test_a_secret_in_a_variable_is_not_printed(file: Path) -> None:
 
 def test_only_variables_with_two_underscores_are_looked_at(file: Path) -> None:
     assert load(file, environ={"HEADGATE_MODE": "nonsense", "OTHER__LIMITS": "x"}) == load(file)
+
+
+def test_a_dialect_and_the_options_of_a_preset_can_be_set(file: Path) -> None:
+    file.write_text(TEXT + "meters:\n  usage: {preset: openai-usage}\n")
+    policy = load(
+        file, environ={"HEADGATE__DIALECT": "openai", "HEADGATE__METERS__USAGE__INCLUDE_USAGE": "true"}
+    )  # fmt: skip
+    assert policy.dialect_of(("/",)) == "openai" and policy.include_usage
+    assert "HG204" in said(file, HEADGATE__DIALECT="klingon")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from headgate.errors import AmountError
+from headgate.quota.ahead import factor_of, reserved, subject_of, thing
 from headgate.quota.balance import FOREVER, SAFE
 from headgate.quota.calendar import Calendar
 from headgate.quota.command import Demand, Inherit, Merge
 from headgate.quota.facts import Call, Group, Principal
 from headgate.quota.gcra import Rate
-from headgate.quota.match import CANDIDATE, FRESH, Limit, Tariff, predecessors, reserved, subject_of, tariff
-from headgate.quota.meter import BUILT_IN_METERS, Meter
+from headgate.quota.match import CANDIDATE, FRESH, LEASE, Limit, Tariff, predecessors, tariff
+from headgate.quota.meter import BUILT_IN_METERS, MILLION, Meter, Sum
 from headgate.quota.owner import Override
 from headgate.quota.share import share_of
 from headgate.quota.window import Max, Quota, Rolling, Total
@@ -22,6 +25,16 @@ NOW = 1_800_057_600_000_000
 REQUESTS = BUILT_IN_METERS["requests"]
 ACME = Principal("k1", "acme", "free", claims={"project": "p7"})
 PAIR = Group("g1", frozenset({"acme", "bolt"}), frozenset({"free", "build"}))
+
+
+INPUT = Meter("input_tokens", "preset.openai-usage", reserve=100)
+OUTPUT = Meter("output_tokens", "preset.openai-usage", reserve=50, reserve_from="body.max_tokens", overrun="cut")
+PARCELS = Meter("parcels", "distinct.path.parcel_id")
+
+
+def credits(**changes: Any) -> Meter:
+    weights = {"input_tokens": MILLION, "output_tokens": 5 * MILLION}
+    return Meter("credits", "sum", sum=Sum(weights, **changes), parts=(INPUT, OUTPUT))
 
 
 def digest(parts: tuple[str, ...]) -> bytes:
@@ -211,3 +224,99 @@ def test_a_share_of_a_limit_is_the_same_window_with_less_in_it() -> None:
     assert isinstance(day, Quota) and share_of(day, 1_000).edges == day.edges  # type: ignore[attr-defined]
     with pytest.raises(TypeError):
         share_of(object(), 1_000)  # type: ignore[arg-type]
+
+
+def member(**values: str) -> Any:
+    return lambda source, name: values.get(name, "")
+
+
+def test_a_sum_holds_what_its_meters_hold_each_by_its_weight() -> None:
+    found = lines_for(limit(meter=credits()))
+    [unsaid] = demands(found)
+    assert (unsaid.amount, unsaid.hold) == (100 + 5 * 50, True)
+    assert demands(found, lookup=member(max_tokens="7"))[0].amount == 100 + 5 * 7
+
+
+def test_a_sum_is_multiplied_by_the_first_pattern_that_matches() -> None:
+    by_model = credits(
+        by="body.model", factors=(("big-*", 4 * MILLION), ("*-mini", MILLION // 2)), default=2 * MILLION
+    )
+    found = lines_for(limit(meter=by_model))
+    held = {model: demands(found, lookup=member(model=model))[0].amount for model in ("big-mini", "x-mini", "x", "")}
+    assert held == {"big-mini": 4 * 350, "x-mini": 175, "x": 700, "": 700}
+    assert found.factor(by_model, Call(ACME, lookup=member(model="big-1"))) == 4 * MILLION
+    assert found.factor(INPUT, Call(ACME)) == MILLION
+
+
+def test_a_factor_may_go_by_who_is_charged() -> None:
+    tiers = {"by": "org", "factors": (("ac*", 3 * MILLION),)}
+    assert factor_of(credits(**tiers), Call(ACME), PAIR, {}) == 3 * MILLION
+    assert factor_of(credits(**{**tiers, "by": "group"}), Call(ACME), PAIR, {}) == MILLION
+    assert factor_of(credits(by="claim.project", factors=(("p7", 9),)), Call(ACME), None, {}) == 9
+
+
+def test_of_the_forms_of_a_path_the_dearest_one_counts() -> None:
+    by_route = credits(by="route", factors=(("/cheap*", 1), ("/dear*", 9)), default=5)
+    assert factor_of(by_route, Call(ACME, paths=("/cheap/1", "/dear/1")), None, {}) == 9
+    assert factor_of(by_route, Call(ACME, paths=("/cheap/1",)), None, {}) == 1
+    assert factor_of(by_route, Call(ACME, paths=("/cheap/1",), route="/{page}/{n}"), None, {}) == 5
+
+
+def test_a_sum_that_the_request_cannot_change_is_worked_out_once() -> None:
+    fixed = replace(credits(by="claim.project", factors=(("p7", 2 * MILLION),)), parts=(INPUT,))
+    found = lines_for(limit(meter=fixed))
+    assert found.lines[0].fixed is not None and found.lines[0].fixed.amount == 200
+    assert found.asked(Call(ACME)) is found.asked(Call(ACME, lookup=member(model="big-1")))
+    varying = [credits(), replace(fixed, sum=Sum({"input_tokens": MILLION}, by="body.model"))]
+    assert [lines_for(limit(meter=meter)).lines[0].fixed for meter in varying] == [None, None]
+
+
+def test_weighted_requests_are_known_before_and_are_not_held() -> None:
+    priced = Sum({"requests": 3 * MILLION}, "body.model", (("big", 2 * MILLION),))
+    weighted = Meter("weighted", "sum", sum=priced, parts=(REQUESTS,))
+    assert weighted.known_before and not credits().known_before
+    [asked] = demands(lines_for(limit(meter=weighted)), lookup=member(model="big"))
+    assert (asked.amount, asked.hold) == (6, False)
+
+
+def test_a_request_that_names_a_thing_asks_for_that_thing() -> None:
+    found = lines_for(limit(meter=PARCELS))
+    [asked] = demands(found, lookup=member(parcel_id="81723"))
+    assert (asked.amount, asked.hold, asked.things) == (0, True, (thing(digest, "parcels", "81723"),))
+    assert found.lines[0].fixed is None
+
+
+def test_a_request_that_names_no_thing_asks_nothing_and_the_others_stay_beside_their_limits() -> None:
+    found = lines_for(limit(id="a"), limit(id="copies", meter=PARCELS, candidate={"": Total(2)}), limit(id="b"))
+    asked = found.asked(Call(ACME))
+    assert [(demand.place[1], each.id) for demand, each in zip(asked.demands, asked.limits, strict=True)] == [
+        ("a", "a"), ("b", "b"),
+    ]  # fmt: skip
+    assert asked.lease == 0
+    both = found.asked(Call(ACME, lookup=member(parcel_id="7")))
+    assert [demand.place[1] for demand in both.demands] == ["a", "copies", "copies" + CANDIDATE, "b"]
+    assert [each.id for each in both.limits] == ["a", "copies", "copies", "b"]
+    assert both.demands[1].things == both.demands[2].things and both.lease == LEASE
+
+
+def test_things_that_the_app_will_name_hold_what_the_meter_reserves() -> None:
+    found = lines_for(limit(meter=Meter("documents", "distinct.app", reserve=5)))
+    [asked] = demands(found)
+    assert (asked.amount, asked.hold, asked.things) == (5, True, ())
+    assert found.lines[0].fixed is asked
+
+
+def test_a_thing_is_the_same_for_everybody_and_another_one_under_another_meter() -> None:
+    def keyed(parts: tuple[str, ...]) -> bytes:
+        return sha256(repr(parts).encode()).digest()[:16]
+
+    one = thing(keyed, "parcels", "81723")
+    assert len(one) == 8 and one == thing(keyed, "parcels", "81723")
+    assert len({one, thing(keyed, "documents", "81723"), thing(keyed, "parcels", "81724")}) == 3
+
+
+def test_anonymous_callers_take_things_by_their_address() -> None:
+    nobody = Principal("", "")
+    found = lines_for(limit(per=("group",), meter=PARCELS), who=nobody)
+    [asked] = demands(found, who=nobody, network="192.0.2.7", lookup=member(parcel_id="7"))
+    assert asked.place == (b"ip|192.0.2.7", "l") and asked.things == (thing(digest, "parcels", "7"),)

@@ -6,54 +6,18 @@ on another having passed. What was wrong in itself is left out by now and is not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 from headgate.document import Mark
 from headgate.nearest import nearest
-from headgate.policy.compile import PRESET_METERS, traits
+from headgate.policy import meter_checks
 from headgate.policy.limits import BUILT_IN_TESTS
 from headgate.policy.model import BELONGS, STEP_NEEDS, WHEN
+from headgate.policy.names import BUILT_IN_SCOPES, Names, check_meter, check_scope, mark_of, refer
 from headgate.policy.problem import Findings
 from headgate.policy.shape import Found
 from headgate.policy.values import KINDS
 from headgate.policy.words import is_source
-from headgate.quota.meter import BUILT_IN
-
-BUILT_IN_SCOPES = ("key", "org", "group", "ip", "route")
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Everything in a policy that can be referred to. `whole`: the sections that could be read; of others any
-    reference is taken for right."""
-
-    plans: tuple[str, ...]
-    meters: tuple[str, ...]
-    scopes: tuple[str, ...]
-    traits: tuple[str, ...]
-    limits: tuple[str, ...]
-    clauses: tuple[str, ...]
-    broken: frozenset[str]
-
-    @classmethod
-    def of(cls, root: Found) -> Names:
-        """The names of a policy, of rows that are wrong in themselves too: a name is there all the same."""
-
-        def under(section: str) -> tuple[str, ...]:
-            found = root.get(section)
-            return tuple(found.fields) if found is not None else ()
-
-        presets = any(found.has("preset") for _, found in root.rows("meters"))
-        return cls(
-            plans=tuple(plan.value for plan in root.each("plans")),
-            meters=(*BUILT_IN, *(PRESET_METERS if presets else ()), *under("meters")),
-            scopes=under("scopes"),
-            traits=tuple(name for name, _ in traits(root)),
-            limits=under("limits"),
-            clauses=tuple(name for name in under("terms") if name != "acceptance"),
-            broken=frozenset(name for name, found in root.fields.items() if found is None),
-        )
 
 
 def check(root: Found, out: Findings) -> None:
@@ -61,21 +25,13 @@ def check(root: Found, out: Findings) -> None:
     names = Names.of(root)
     _check_names(root, out)
     _check_identify(root, names, out)
-    _check_meters(root, names, out)
+    meter_checks.check(root, names, out)
     for name, limit in root.rows("limits"):
         _check_limit(name, limit, root, names, out)
     _check_linking(root, out)
     for step in root.each("ladder"):
         _check_step(step, names, out)
     _check_overrides(root, names, out)
-
-
-def refer(out: Findings, number: str, mark: Mark, name: str, known: Iterable[str], what: str) -> None:
-    """Say that a name refers to nothing: with the likely one, or with all there are."""
-    known = list(dict.fromkeys(known))
-    meant = nearest(name, known)
-    there = f"there are {', '.join(f'`{each}`' for each in known)}" if known else "there is none"
-    out.add(number, mark, f"there is no {what} `{name}`", suggestion=meant, advice="" if meant else there)
 
 
 def _check_names(root: Found, out: Findings) -> None:
@@ -122,112 +78,27 @@ def _check_plan(found: Found, names: Names, out: Findings) -> None:
         refer(out, "HG401", found.mark, found.value, names.plans, "plan")
 
 
-def _check_meters(root: Found, names: Names, out: Findings) -> None:
-    presets = any(found.has("preset") for _, found in root.rows("meters"))
-    for name, found in root.rows("meters"):
-        at = _mark(root, "meters", name)
-        origin = next((each for each in ("from", "preset", "distinct", "sum") if found.has(each)), "")
-        built_in = name in BUILT_IN
-        if name in {"requests", "streams"}:
-            continue
-        if built_in and (origin or found.has("max")):
-            field = origin or "max"
-            out.add(
-                "HG208", found.names[field], f"`{field}` does not go with `{name}`, which headgate counts itself",
-                advice="of it, `reserve`, `reserve_default` and `overrun` can be set",
-            )  # fmt: skip
-        elif not origin and not built_in and not (presets and name in PRESET_METERS):
-            out.add(
-                "HG407", at, f"nothing feeds the meter `{name}`",
-                advice="write `from: app`, `from: header.X`, `preset: …`, `distinct: …` or `sum: …`",
-            )  # fmt: skip
-        _check_reserve(name, found, origin, out)
-        _check_sum(name, found, root, names, out)
-
-
-def _check_reserve(name: str, found: Found, origin: str, out: Findings) -> None:
-    announced = isinstance(found.value_of("reserve"), str)
-    if found.has("reserve_default") and not announced and found.get("reserve") is not None:
-        out.add(
-            "HG208", found.names["reserve_default"], "`reserve` is an amount already: `reserve_default` says nothing",
-            advice="keep one of them",
-        )  # fmt: skip
-    elif found.has("reserve_default") and not found.has("reserve"):
-        out.add(
-            "HG208", found.names["reserve_default"], "`reserve_default` belongs to a `reserve` that names a source",
-            advice="write `reserve: body.max_tokens` with it, or call it `reserve`",
-        )  # fmt: skip
-    elif announced and not found.has("reserve_default"):
-        out.add(
-            "HG517", found.names["reserve"], f"a request that does not say it holds nothing of `{name}`",
-            advice="write `reserve_default`: what such a request holds",
-        )  # fmt: skip
-    if found.has("times") and origin != "sum":
-        out.add("HG208", found.names["times"], "`times` multiplies a `sum`, and there is none")
-    for field in ("reserve", "reserve_default", "max", "overrun"):
-        if (
-            origin in {"preset", "sum", "distinct"}
-            and found.has(field)
-            and (origin, field) != ("distinct", "reserve")
-        ):
-            advice = "set it for the meters that a preset gives: `output_tokens: {…}`" if origin == "preset" else ""
-            out.add("HG208", found.names[field], f"`{field}` does not go with `{origin}`", advice=advice)
-
-
-def _check_sum(name: str, found: Found, root: Found, names: Names, out: Findings) -> None:
-    declared = dict(root.rows("meters"))
-    below = found.get("sum")
-    for other, mark in below.names.items() if below is not None else ():
-        row = declared.get(other)
-        if other == name or (row is not None and row.has("sum")):
-            out.add("HG420", mark, f"`{other}` is a sum itself", advice="add up the meters that it is made of")
-        elif other == "streams" or (row is not None and row.has("distinct")):
-            out.add("HG420", mark, f"`{other}` cannot be added to others", advice="it counts things, not amounts")
-        else:
-            _check_meter(other, mark, root, names, out)
-    times = found.get("times")
-    by = times.get("by") if times is not None else None
-    if by is not None:
-        _check_scope(by, names, out)
-
-
-def _check_meter(name: str, mark: Mark, root: Found, names: Names, out: Findings) -> None:
-    row = next((found for other, found in root.rows("meters") if other == name), None)
-    if row is not None and row.has("preset"):
-        given = ", ".join(f"`{each}`" for each in PRESET_METERS)
-        out.add(
-            "HG403", mark, f"`{name}` is a preset and counts nothing itself", advice=f"it gives the meters {given}"
-        )
-    elif name not in names.meters and "meters" not in names.broken:
-        presets = {other for other, found in root.rows("meters") if found.has("preset")}
-        refer(out, "HG403", mark, name, [other for other in names.meters if other not in presets], "meter")
-
-
-def _check_scope(found: Found, names: Names, out: Findings) -> None:
-    known = (*BUILT_IN_SCOPES, *names.scopes)
-    if not is_source(found.value) and found.value not in known and "scopes" not in names.broken:
-        refer(out, "HG404", found.mark, found.value, known, "scope")
-
-
 def _check_limit(name: str, found: Found, root: Found, names: Names, out: Findings) -> None:
     verb = next((each for each in KINDS if found.has(each)), "")
     meter = found.get("meter")
     if meter is not None:
-        _check_meter(meter.value, meter.mark, root, names, out)
+        check_meter(meter.value, meter.mark, root, names, out)
     for scope in found.each("per"):
-        _check_scope(scope, names, out)
+        check_scope(scope, names, out)
     for field in (verb, "candidate"):
         below = found.get(field) if field else None
         if below is not None:
             _check_values(name, field, below, found.names[field], names, out)
     _check_modifiers(verb, found, out)
+    meter_checks.check_limit(name, verb, found, root, out)
     for word in ("when", "unless"):
         _check_tests(word, found.get(word), names, out)
     _check_contradiction(name, found, out)
     _check_clause(found.get("terms"), names, out)
     if not found.has("on_store_error") and not root.has("on_store_error"):
         out.add(
-            "HG411", _mark(root, "limits", name), f"it is not said what limit `{name}` does while the store is away",
+            "HG411", mark_of(root, "limits", name),
+            f"it is not said what limit `{name}` does while the store is away",
             advice="write `on_store_error:` once for the file, or in the limit: `closed`, `open` or `local`",
         )  # fmt: skip
 
@@ -371,12 +242,6 @@ def _check_overrides(root: Found, names: Names, out: Findings) -> None:
                     advice="delete one: there is no precedence",
                 )  # fmt: skip
             seen.setdefault(place, limit.mark)
-
-
-def _mark(root: Found, section: str, name: str) -> Mark:
-    found = root.get(section)
-    assert found is not None, "its rows were just walked"
-    return found.names[name]
 
 
 def dated(root: Found) -> Iterator[tuple[str, Found]]:

@@ -14,21 +14,19 @@ from types import MappingProxyType
 from typing import Any
 
 from headgate.policy import owners
-from headgate.policy.compiled import Acceptance, Clause, Dated, Linking, Policy, Step, Sum
+from headgate.policy.compiled import DIALECT, Acceptance, Clause, Dated, Linking, Policy, Step
 from headgate.policy.conditions import imported
 from headgate.policy.limits import Frame, limit_of, overrides_of
-from headgate.policy.literals import MILLION, Every, Wrong
+from headgate.policy.literals import Every, Wrong
+from headgate.policy.meters import meters_of, presets_of
 from headgate.policy.model import ENGINES_LATER
+from headgate.policy.names import traits
 from headgate.policy.problem import Findings
 from headgate.policy.shape import Found
 from headgate.policy.values import end_of
 from headgate.quota.facts import Group
 from headgate.quota.identify import Identify, Source
 from headgate.quota.match import WHOLE
-from headgate.quota.meter import BUILT_IN_METERS, Meter
-
-PRESET_METERS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-"""The meters that a preset gives."""
 
 
 def compiled(root: Found, out: Findings, mode: str = "") -> Policy | None:
@@ -66,21 +64,16 @@ def compiled(root: Found, out: Findings, mode: str = "") -> Policy | None:
         affiliated=_affiliated(root, zone),
         zone=zone,
         on_store_error=frame.on_store_error or "closed",
-        not_enforced=_not_enforced(root, meters),
+        not_enforced=_not_enforced(root),
         meters=MappingProxyType(meters),
-        presets=_presets(root),
-        sums=MappingProxyType(_sums(root)),
+        presets=presets_of(root),
+        include_usage=any(found.has("include_usage") for _, found in root.rows("meters")),
+        dialects=_dialects(root),
         linking=_linking(root, zone),
         ladder=tuple(_step(step) for step in root.each("ladder")),
         acceptance=_acceptance(root),
     )
     return _versioned(policy)
-
-
-def traits(root: Found) -> list[tuple[str, Found]]:
-    """The traits that `identify` declares."""
-    identify = root.get("identify")
-    return list(identify.rows("traits")) if identify is not None else []
 
 
 def identify_of(root: Found, out: Findings) -> Identify:
@@ -117,57 +110,12 @@ def _directory(found: Found | None, out: Findings) -> str:
     return f"python:{reference.value}"
 
 
-def meters_of(root: Found) -> dict[str, Meter]:
-    """Every meter by name: built in, given by presets, and declared."""
-    meters: dict[str, Meter] = dict(BUILT_IN_METERS)
-    presets = _presets(root)
-    for name in PRESET_METERS if presets else ():
-        meters[name] = Meter(name, f"preset.{'+'.join(presets)}")
-    for name, found in root.rows("meters"):
-        source = _origin(found) or (meters[name].source if name in meters else "")
-        if not source or found.has("preset"):
-            continue
-        reserve = found.value_of("reserve", 0)
-        announced = isinstance(reserve, str)
-        meters[name] = Meter(
-            name,
-            source,
-            reserve=found.value_of("reserve_default", 0) if announced else reserve,
-            reserve_from=reserve if announced else "",
-            most=found.value_of("max"),
-            overrun=found.value_of("overrun", "finish"),
-        )
-    return meters
-
-
-def _origin(found: Found) -> str:
-    if found.has("from"):
-        return str(found.value_of("from", ""))
-    if found.has("distinct"):
-        return f"distinct.{found.value_of('distinct', '')}"
-    return "sum" if found.has("sum") else ""
-
-
-def _presets(root: Found) -> tuple[str, ...]:
-    named = [found.value_of("preset") for _, found in root.rows("meters")]
-    return tuple(dict.fromkeys(preset for preset in named if preset))
-
-
-def _sums(root: Found) -> dict[str, Sum]:
-    sums: dict[str, Sum] = {}
-    for name, found in root.rows("meters"):
-        if not found.has("sum"):
-            continue
-        weights = {meter: weight.value for meter, weight in found.rows("sum")}
-        times = found.get("times")
-        if times is None:
-            sums[name] = Sum(MappingProxyType(weights))
-            continue
-        factors = [(glob, factor.value) for glob, factor in times.right() if glob not in {"by", "default"}]
-        sums[name] = Sum(
-            MappingProxyType(weights), times.value_of("by", ""), tuple(factors), times.value_of("default", MILLION)
-        )
-    return sums
+def _dialects(root: Found) -> tuple[tuple[str, str], ...]:
+    found = root.get("dialect")
+    if found is None or found.form == "leaf":
+        return (("*", DIALECT if found is None else found.value),)
+    routes = [(route, word.value) for route, word in found.right() if route != "default"]
+    return (*routes, ("*", found.value_of("default", DIALECT)))
 
 
 def _clauses(root: Found) -> dict[str, Clause]:
@@ -236,16 +184,12 @@ def _step(found: Found) -> Step:
     )
 
 
-def _not_enforced(root: Found, meters: Mapping[str, Meter]) -> tuple[str, ...]:
+def _not_enforced(root: Found) -> tuple[str, ...]:
     said = [
         f"`{name}`: {why}" for name, why in ENGINES_LATER.items() if name != "acceptance" and comes_later(root, name)
     ]
     if _acceptance(root) is not None:
         said.append(f"`terms.acceptance`: {ENGINES_LATER['acceptance']}")
-    for name, found in root.rows("limits"):
-        meter = meters[found.value_of("meter")]
-        if not meter.enforced:
-            said.append(f"limit `{name}`: its meter `{meter.name}` is not measured yet")
     return tuple(said)
 
 

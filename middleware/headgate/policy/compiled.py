@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 
 from headgate.quota.balance import FOREVER
 from headgate.quota.facts import Group
+from headgate.quota.globs import one_glob
 from headgate.quota.identify import Identify
 from headgate.quota.match import Limit
 from headgate.quota.meter import Meter
 from headgate.quota.owner import Override
+
+DIALECT = "ietf"
+"""The dialect of replies where a policy names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +38,6 @@ class Acceptance:
     version: str
     url: str
     grace: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """A meter that adds up others. All numbers are millionths.
-
-    `weights`: by the other meter's name. `by`: the scope whose value chooses a factor, "" for none; `factors` are
-    pairs of glob and factor, of which the first that matches counts; `default` is the factor if none does.
-    """
-
-    weights: Mapping[str, int]
-    by: str = ""
-    factors: tuple[tuple[str, int], ...] = ()
-    default: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +94,11 @@ class Policy:
     `version`: digest (12 hex digits) of what was compiled, the same wherever the same policy is loaded.
     `mode`: `enforce`, `shadow` (also compiled into each limit's `shadow`) or `disabled`.
     `affiliated`: orgs that the operator declares to be one customer, each with the instant it ends.
-    `meters`: every meter by name, the built-in ones too; `sums` and `presets` say what some are made of.
-    `linking`, `ladder`, `acceptance`: read and checked, acted upon by a later version. `not_enforced`: what this
-    version reads and does not act on, one sentence each.
+    `meters`: every meter by name, the built-in ones too; `presets`: whose reports of token usage are read.
+    `include_usage`: whether a stream of OpenAI's is asked to tell its usage, and that is hidden from who did not ask.
+    `dialects`: pairs of a glob on the path and a dialect, the first that matches counts, the last is `*`. `linking`,
+    `ladder`, `acceptance`: read and checked, acted upon by a later version. `not_enforced`: what this version reads
+    and does not act on, one sentence each.
     """
 
     name: str
@@ -124,10 +116,23 @@ class Policy:
     not_enforced: tuple[str, ...] = ()
     meters: Mapping[str, Meter] = field(default_factory=dict)
     presets: tuple[str, ...] = ()
-    sums: Mapping[str, Sum] = field(default_factory=dict)
+    include_usage: bool = False
+    dialects: tuple[tuple[str, str], ...] = (("*", DIALECT),)
     linking: Linking | None = None
     ladder: tuple[Step, ...] = ()
     acceptance: Acceptance | None = None
+
+    def dialect_of(self, paths: tuple[str, ...]) -> str:
+        """The dialect of replies to a request, by the forms of its path: a pattern counts if any form matches it.
+
+        >>> policy = Policy("doc", "0", "enforce", Identify(), (), dialects=(("/v1/*", "openai"), ("*", "ietf")))
+        >>> policy.dialect_of(("/v1/chat/completions",)), policy.dialect_of(("/health",))
+        ('openai', 'ietf')
+        """
+        for glob, name in self.dialects:
+            if glob == "*" or any(map(one_glob(glob), paths)):
+                return name
+        return DIALECT
 
     def group_of(self, org: str, now: int) -> Group | None:
         """The declared group that the org belongs to at `now` (microseconds), or None: a group of one."""

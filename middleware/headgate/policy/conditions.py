@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -19,43 +18,13 @@ from headgate.policy.literals import Wrong
 from headgate.policy.shape import Found
 from headgate.policy.words import is_source
 from headgate.quota.facts import Call
+from headgate.quota.globs import glob_test
 from headgate.quota.identify import Network
 from headgate.quota.match import Condition
 from headgate.telemetry import events
 
-Test = Callable[[str], bool]
-
 ADDRESSES = 4_096
 """Networks whose comparison with a list is remembered, for each list; parsing an address costs five microseconds."""
-
-
-def glob_test(globs: Iterable[str]) -> Test:
-    """Whether text matches one of the globs. Case counts; `*` stands for any characters, none and slashes too.
-
-    >>> test = glob_test(["/v1/chat/*", "/items/{id}", "*/export"])
-    >>> [test(path) for path in ("/v1/chat/completions", "/v1/chat", "/items/{id}", "/a/export")]
-    [True, False, True, True]
-    """
-    globs = [re.sub(r"\*+", "*", glob) for glob in globs]
-    exact = frozenset(glob for glob in globs if "*" not in glob)
-    starts = tuple(glob[:-1] for glob in globs if glob.endswith("*") and glob.count("*") == 1)
-    others = [glob for glob in globs if "*" in glob[:-1]]
-    if not starts and not others:
-        return exact.__contains__
-    if not others and not exact:
-        return lambda text: text.startswith(starts)
-    if not others:
-        return lambda text: text in exact or text.startswith(starts)
-    whole = re.compile("|".join(_expression(glob) for glob in others), re.DOTALL).fullmatch
-    return lambda text: text in exact or text.startswith(starts) or whole(text) is not None
-
-
-def _expression(glob: str) -> str:
-    """A glob as an expression that never goes back: each `*` but the last takes as little as it can, for good.
-
-    That is right for globs (the leftmost match leaves the most for the rest) and what keeps them linear."""
-    first, *middle, last = [re.escape(part) for part in glob.split("*")]
-    return first + "".join(f"(?>.*?{part})" for part in middle) + ".*" + last
 
 
 def route_test(globs: Sequence[str], *, exempt: bool) -> Condition:

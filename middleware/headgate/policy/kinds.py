@@ -192,7 +192,7 @@ DENIED = Kind(
 )  # fmt: skip
 LIMIT = Kind("limit", "a limit's id", "a name under `limits`", "HG406", _text(), lambda text: text)
 METER = Kind(
-    "meter", "a meter", "`requests`, `streams`, `bytes_in`, `bytes_out`, or a name under `meters`",
+    "meter", "a meter", "`requests`, `streams`, `messages`, `bytes_in`, `bytes_out`, or a name under `meters`",
     "HG403", _text(), lambda text: text,
 )  # fmt: skip
 CLAUSE = Kind("clause", "a clause", "a name under `terms`", "HG405", _text(), lambda text: text)

@@ -103,12 +103,20 @@ def _check_size(plan: str, leaf: Found, value: Value, found: Found, meter: Meter
                 "HG320", leaf.mark, f"the value 0 refuses every request of {whose}",
                 advice="if that is meant, say so: `deny: true`",
             )  # fmt: skip
-    elif not meter.known_before and meter.reserve > value.capacity:
+    elif not meter.known_before and (held := _least_held(meter)) > value.capacity:
         frame.out.add(
             "HG414", leaf.mark,
-            f"meter `{meter.name}` reserves {meter.reserve} for each request, and {value.capacity} is all that "
+            f"meter `{meter.name}` reserves {held} for each request, and {value.capacity} is all that "
             f"this ever grants: every request of {whose} would be refused",
         )  # fmt: skip
+
+
+def _least_held(meter: Meter) -> int:
+    """What every request holds of a meter that does not announce less: of a sum, by the smallest factor."""
+    if meter.sum is None:
+        return meter.reserve
+    factors = [factor for _, factor in meter.sum.factors]
+    return meter.sum.summed({part.name: part.reserve for part in meter.parts}, min([*factors, meter.sum.default]))
 
 
 def _candidate(found: Found, manner: Manner, frame: Frame) -> dict[str, Value] | None:

@@ -13,8 +13,9 @@ from itertools import pairwise
 from headgate.document import Mark
 from headgate.nearest import nearest
 from headgate.policy.checks import dated
-from headgate.policy.compile import PRESET_METERS, comes_later, meters_of
+from headgate.policy.compile import comes_later
 from headgate.policy.compiled import Policy
+from headgate.policy.meters import PRESET_METERS
 from headgate.policy.model import ENGINES_LATER
 from headgate.policy.problem import Findings
 from headgate.policy.shape import Found
@@ -22,9 +23,9 @@ from headgate.policy.values import Manner, capacity, end_of
 from headgate.policy.words import is_source
 from headgate.quota.calendar import Calendar
 from headgate.quota.gcra import Rate
+from headgate.quota.globs import one_glob
 from headgate.quota.identify import IPV6_CUSTOMER
 from headgate.quota.match import Limit
-from headgate.quota.meter import Meter
 from headgate.quota.owner import Value
 from headgate.quota.window import Max, Rolling, Total
 
@@ -47,6 +48,7 @@ def look(root: Found, policy: Policy | None, now: int, out: Findings) -> None:
     for name, found in root.rows("limits"):
         _chosen_by_caller(name, found, root, out)
         _tests(name, found, out)
+    _patterns(root, out)
     if policy is not None:
         _unused(root, out)
         _later(root, out)
@@ -151,46 +153,44 @@ def _tests(name: str, found: Found, out: Findings) -> None:
                 out.add("HG509", route.mark, f"`{route.text}` matches every path: limit `{name}` never applies")
 
 
+def _patterns(root: Found, out: Findings) -> None:
+    """Patterns of `times` and `dialect` behind another one that matches all that they do."""
+    dialect = root.get("dialect")
+    tables = [meter.get("times") for _, meter in root.rows("meters")]
+    tables.append(dialect if dialect is not None and dialect.form == "map" else None)
+    for table in tables:
+        before: list[str] = []
+        for pattern, mark in table.names.items() if table is not None else ():
+            if pattern in {"by", "default"}:
+                continue
+            # What matches a pattern's own text, stars and all, matches whatever stands in their place.
+            wider = next((other for other in before if one_glob(other)(pattern)), "")
+            if wider:
+                out.add("HG519", mark, f"`{pattern}` never decides: `{wider}` stands before it and matches the same")
+            before.append(pattern)
+
+
 def _later(root: Found, out: Findings) -> None:
     for name in ("linking", "ladder"):
         if comes_later(root, name):
             out.add("HG901", root.names[name], f"`{name}` is checked and not enforced yet: {ENGINES_LATER[name]}")
     terms = root.get("terms")
     if terms is not None and terms.get("acceptance") is not None:
-        out.add("HG901", terms.names["acceptance"], f"`acceptance` is checked and not enforced yet: {_NOBODY}")
-    meters = meters_of(root)
-    for name, found in root.rows("limits"):
-        meter = found.get("meter")
-        measured = meters.get(meter.value) if meter is not None else None
-        if meter is not None and measured is not None and not measured.enforced:
-            out.add(
-                "HG902", meter.mark, f"limit `{name}` neither counts nor refuses yet: {_why(measured)}",
-                advice="for now count it in the endpoint: `from: app`, and `charge(request, …)`",
-            )  # fmt: skip
-
-
-_NOBODY = ENGINES_LATER["acceptance"]
-
-
-def _why(meter: Meter) -> str:
-    kind = meter.source.partition(".")[0]
-    return {
-        "preset": f"`{meter.name}` comes from a preset, and no preset is read yet",
-        "distinct": f"`{meter.name}` counts different things, and that is not counted yet",
-        "sum": f"`{meter.name}` is a sum, and sums are not added up yet",
-    }[kind]
+        nobody = ENGINES_LATER["acceptance"]
+        out.add("HG901", terms.names["acceptance"], f"`acceptance` is checked and not enforced yet: {nobody}")
 
 
 def _compiled(root: Found, policy: Policy, out: Findings) -> None:
     table = root.get("limits")
     assert table is not None, "a compiled policy has limits"
     rows, names = dict(table.right()), table.names
-    always = [limit for limit in policy.limits if limit.applies is None and limit.meter.enforced]
+    # What counts things that the request names asks nothing of a request that names none.
+    always = [limit for limit in policy.limits if limit.applies is None and limit.meter.things in {"", "app"}]
     # A limit's own shadow is meant; a whole policy in shadow is still to be looked at as if it were enforced.
     if all(rows[limit.id].value_of("mode") == "shadow" for limit in always):
         out.add(
             "HG501", root.names["limits"], "some requests meet no limit: every one has a condition, is in shadow, or "
-            "has a meter that is not measured yet",
+            "counts things that not every request names",
             advice="add one for all: `all: {meter: requests, per: key, rate: 600/min}`",
         )  # fmt: skip
     texts = {limit.id: frozenset(text for text, _ in limit.conditions) for limit in policy.limits}

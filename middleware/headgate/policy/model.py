@@ -112,12 +112,18 @@ METER = Record(
             ),
             "gives the meters `input_tokens`, `cached_tokens`, `output_tokens` and `reasoning_tokens`",
         ),
+        "include_usage": Field(
+            Leaf(k.TRUE),
+            "of `openai-usage`: every stream is asked to tell its usage, and the part that tells it is kept from a "
+            "client that did not ask",
+        ),
         "distinct": Field(
             Leaf(k.APP_OR_SOURCE),
-            "how many different things were handed out: exact to 1,000, then within 2 %",
+            "how many different things were handed out: exact to 1,000, then within 2 %; for `quota` and `total`",
         ),
         "sum": Field(
-            Named("a weight", k.METER, Leaf(k.DECIMAL)), "other meters, each times a weight: `{output_tokens: 5}`"
+            Named("a weight", k.METER, Leaf(k.DECIMAL)),
+            "other meters, each times a weight: `{input_tokens: 1, output_tokens: 5}`; the total is rounded up",
         ),
         "times": Field(TIMES, "a factor for the sum, chosen by a value of the request"),
         "reserve": Field(
@@ -130,7 +136,7 @@ METER = Record(
                 "an end of a stream",
                 {"finish": "the response ends as it would", "cut": "the response is cut off"},
             ),
-            "what happens when a limit is reached in mid-response",
+            "what happens when a limit is reached in mid-response; a sum is cut where one of its meters is",
             default="finish",
         ),
     },
@@ -403,6 +409,24 @@ OVERRIDE = Record(
     one_of=OneOf("subject", ("org", "key")),
 )
 
+DIALECTS = Words(
+    "a dialect",
+    {
+        "ietf": "problem details, `RateLimit` and `RateLimit-Policy`",
+        "openai": "errors, headers and streams as the clients of OpenAI's API read them",
+        "anthropic": "errors, headers and streams as the clients of Anthropic's API read them",
+        "github": "`x-ratelimit-…` with instants, as GitHub's API has them",
+        "legacy": "`X-RateLimit-Limit`, `-Remaining` and `-Reset`",
+    },
+)
+
+DIALECT = Record(
+    "`dialect`",
+    {"default": Field(DIALECTS, "the dialect of all other routes", default="ietf")},
+    others=Others("a dialect by a glob on the path; the first that matches counts", k.ROUTE, DIALECTS),
+    least=1,
+)
+
 POLICY = Record(
     "a policy",
     {
@@ -416,14 +440,15 @@ POLICY = Record(
         "on_store_error": Field(
             ON_STORE_ERROR, "what happens while the store does not answer; here, or in every limit"
         ),
+        "dialect": Field(
+            Either(DIALECTS, DIALECT), "how refusals and counts are told: a word, or one by route", default="ietf"
+        ),
         "identify": Field(IDENTIFY, "where the credential is, and how it becomes a caller"),
         "scopes": Field(
             Named("a source", k.NAME, Leaf(k.SOURCE)), "further names to count by: `{project: claim.project_id}`"
         ),
         "plans": Field(Many(Leaf(k.NAME)), "the plans, weakest first"),
-        "meters": Field(
-            Named("a meter", k.NAME, METER), "what is counted beside `requests`, `streams`, `bytes_in`, `bytes_out`"
-        ),
+        "meters": Field(Named("a meter", k.NAME, METER), "what is counted beside the built-in meters"),
         "limits": Field(
             Named("a limit", k.NAME, LIMIT), "the table of limits; every one that matches applies", required=True
         ),

@@ -30,6 +30,7 @@ def _note(title: str, why: str, remedy: str) -> Number:
     return Number("note", title, why, remedy)
 
 
+# Given once and never again: HG902 and HG903, of limits on meters that were not measured yet.
 NUMBERS: dict[str, Number] = {
     # Reading files
     "HG101": _error(
@@ -338,6 +339,24 @@ NUMBERS: dict[str, Number] = {
         "request that meets such a limit would find no ledger.",
         "Keep usage in SQLite (one host) or in Redis or Valkey (a fleet): `HEADGATE_STORE`. Or take the limit out.",
     ),
+    "HG425": _error(
+        "A window that cannot count different things",
+        "To count things anew, a window must begin at one instant for all of them. A `rate` and a `rolling` window "
+        "let go of what is older little by little, and nobody can tell which things to let go; a `max` counts "
+        "requests.",
+        "Use `quota`, which begins anew with each window of the calendar, or `total`.",
+    ),
+    "HG426": _error(
+        "`slice` of different things",
+        "A worker may hold amounts charged beforehand. Which things will be taken is not known beforehand, and "
+        "whether one is new only the ledger knows.",
+        "Delete `slice`.",
+    ),
+    "HG427": _error(
+        "An option that the preset does not have",
+        "`include_usage` belongs to `openai-usage`: other streams tell their usage unasked.",
+        "Write it beside `preset: openai-usage`, or delete it.",
+    ),
     # Warnings
     "HG501": _warning(
         "Some requests meet no limit",
@@ -425,16 +444,23 @@ NUMBERS: dict[str, Number] = {
         "An IPv6 caller is charged by its /64, the least that one line is given; a longer prefix never holds one.",
         "Write the /64.",
     ),
+    "HG519": _warning(
+        "A pattern that never decides",
+        "Of `times` and `dialect` the first pattern that matches counts, and one further up matches all that this "
+        "one does.",
+        "Put it before the other one, or delete it.",
+    ),
+    "HG520": _warning(
+        "Nothing to cut",
+        "A header of the response says the whole amount at its beginning. While the response runs nothing more is "
+        "counted, so that no limit is reached in the middle.",
+        "Delete `overrun`. Amounts that grow are `bytes_out`, a preset's tokens, and what an app reports.",
+    ),
     # Notes
     "HG901": _note(
         "Read and checked, not enforced yet",
         "This version checks the section in full and does not act on it.",
         "Nothing is to be done; the release that acts on it says so.",
-    ),
-    "HG902": _note(
-        "A limit on a meter that is not measured yet",
-        "The limit is checked and compiled; it neither counts nor refuses.",
-        "For now, count it in the endpoint: `from: app`, and `charge(request, …)`.",
     ),
     "HG904": _note(
         "Counted by address, and no proxy is trusted",

@@ -59,6 +59,39 @@ only if all do; a value that is not there matches nothing; a `python` callable t
 `route: /export/*` meets `/export/a/b` and not `/export`. A route is compared with the path by which the request was
 routed, and with the template that the router matched where it tells one (`/items/{id}`).
 
+**Meters** that need no declaration: `requests` (1 for each), `streams` (for `max`: responses under way), `bytes_in`
+and `bytes_out` (of bodies), `messages` (what a caller sends over a WebSocket). Of the last three `reserve`,
+`reserve_default` and `overrun` can be set. A limit on `messages` meets plain requests too: give it a `when`.
+
+**Known before, or afterwards.** A request is counted as it comes. Of everything else the truth is known when the
+response ends: until then `reserve` is held, and what was used is charged in its place. A request that is not served
+is not charged; one whose client hangs up is charged for what was sent.
+
+**Presets.** `openai-usage` reads chat completions, Responses and embeddings, `anthropic-usage` messages, as whole
+bodies and as streams. `input_tokens` is all input, `cached_tokens` the part of it that came from a cache;
+`output_tokens` is all output, `reasoning_tokens` the part of it that was thought. Where a response tells none,
+every four bytes count as a token. A response with an error (4xx, 5xx) has used no tokens.
+
+**Sums** are price lists: each meter times its weight, all of it times one factor, rounded up once. A part that has
+a weight of its own is not counted in its whole again: with `{input_tokens: 1, cached_tokens: 0.1}` a thousand
+tokens, of which 800 are cached, come to 280. A sum holds what its meters hold. Of `times` the first pattern that
+matches counts; `by: route` takes the dearest of all forms of the path. A sum of `requests` alone is known before,
+and so may have a `rate` by model or route without anything being held.
+
+**Different things.** `distinct: path.parcel_id` counts what requests name, `distinct: app` what an endpoint tells
+with `touch(request, ids)`. Who takes the same thing again in the same window pays nothing for it. A request that
+names no thing asks nothing of the limit; one that fails (4xx, 5xx) has taken none. Up to 1,000 things are counted
+exactly, and what was taken before may be taken again though the limit is reached. Of more than that the count is
+within 2 %, and nobody can tell which things are in it: when the limit is reached, all are refused. For `per: group`
+it is the union of what its orgs have taken. Only keyed digests are kept.
+
+**`overrun`.** When a limit is reached in the middle of a response, `finish` lets it end, and what goes beyond is
+debt; `cut` ends it there: a stream of events with the error of its `dialect`, a WebSocket with close code 1008,
+anything else by breaking off, so that it never looks whole.
+
+**`dialect`.** Of a map by route the first pattern that matches any form of the path counts, `default` where none
+does.
+
 **`country`** is the trait of that name: declare `traits: {country: header.x-country}` under `identify`, or let the
 directory tell it; else the claim `country`. Without either nothing matches.
 

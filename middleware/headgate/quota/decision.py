@@ -151,7 +151,7 @@ def told(decision: Decision, call: Call) -> dict[str, Any]:
         now, refusal = reading(demand, balance, decision.now), by_name.get(demand.place[1])
         row: dict[str, Any] = {
             "limit": demand.place[1], "meter": limit.meter.name, "per": "+".join(limit.per), "verb": demand.verb.kind,
-            "asked": demand.amount, "of": now.capacity,
+            "asked": demand.amount or len(demand.things), "of": now.capacity,
         }  # fmt: skip
         if decision.balances:  # else nobody was heard who knows
             row |= {"used": now.used, "held": now.held, "left": now.left, "resets": now.resets}

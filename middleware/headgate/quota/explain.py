@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from headgate.quota.ahead import subject_of
 from headgate.quota.balance import FOREVER, Verb
 from headgate.quota.calendar import Calendar
 from headgate.quota.command import Demand
 from headgate.quota.facts import Call
 from headgate.quota.gcra import Rate
-from headgate.quota.match import CANDIDATE, WHOLE, Limit, Line, Tariff, subject_of
+from headgate.quota.match import CANDIDATE, WHOLE, Limit, Line, Tariff
+from headgate.quota.meter import MILLION, Meter
 from headgate.quota.owner import Override, Value, owner_of, valued
 from headgate.quota.window import Max, Quota, Rolling
 
@@ -55,11 +57,11 @@ class Explained:
     @property
     def verdict(self) -> str:
         """In a few words, whether it is charged, and why not."""
-        if not self.limit.meter.enforced:
-            return f"not enforced by this version: it cannot measure {self.limit.meter.source}"
         if not self.applies:
             return "does not apply: " + _why_not(self.conditions)
-        return "applies" if self.line is not None else "unlimited"
+        if self.line is None:
+            return "unlimited"
+        return "applies" if self.demand is not None else f"asks nothing: no {self.limit.meter.things} in the request"
 
 
 def explained(
@@ -106,13 +108,13 @@ def described(one: Explained, zone: str, clauses: Mapping[str, str]) -> list[str
     def say(name: str, text: str) -> None:
         lines.append(f"    {name:<14}{text}")
 
-    say("counts", f"{limit.meter.name} per {' + '.join(limit.per)}")
+    say("counts", f"{_counted(limit.meter)} per {' + '.join(limit.per)}")
     say("value", _valued(one))
     if one.override is not None:
         say("exception", f"{one.override.reason} (until {instant(one.override.until, zone)})")
     if len(one.conditions) and one.applies:
         say("because", ", ".join(f"{text}{'' if met else ' (not met)'}" for text, met in one.conditions))
-    if one.applies and limit.meter.enforced:
+    if one.applies:
         say("charged", told_subject(one.subject))
     if one.demand is not None:
         say("asks", _asks(one.demand, limit))
@@ -140,15 +142,30 @@ def _asks(demand: Demand, limit: Limit) -> str:
         return f"a place, held while it is served (at most {duration(demand.verb.lease)} unheard of)"
     if not demand.hold:
         return f"{demand.amount:,} at once"
-    source = f", from {limit.meter.reserve_from}" if limit.meter.reserve_from else ""
-    return f"{demand.amount:,} held ahead{source}; what {_teller(limit.meter.source)} is charged instead, afterwards"
+    if demand.things:
+        return f"{limit.meter.things} as one thing, held if it is new, and charged if it is handed out"
+    sources = [meter.reserve_from for meter in (limit.meter, *limit.meter.parts) if meter.reserve_from]
+    source = f", from {' and '.join(sources)}" if sources else ""
+    return f"{demand.amount:,} held ahead{source}; what {_teller(limit.meter)} is charged instead, afterwards"
 
 
-def _teller(source: str) -> str:
+def _counted(meter: Meter) -> str:
+    """What a meter counts; of a sum also of what it is made."""
+    if meter.sum is None:
+        return f"different {meter.name}" if meter.things else meter.name
+    weighed = " + ".join([f"{weight / MILLION:g} {name}" for name, weight in meter.sum.weights.items()])
+    return f"{meter.name} ({weighed}{f', times a factor by {meter.sum.by}' if meter.sum.by else ''})"
+
+
+def _teller(meter: Meter) -> str:
     """Where the truth about an amount comes from."""
-    kind, _, name = source.partition(".")
-    told = {"app": "the app reports", "bytes_in": "was received", "bytes_out": "was sent"}
-    return told.get(kind, f"the response's {name} says" if kind == "header" else f"{source} tells")
+    kind, _, name = meter.source.partition(".")
+    told = {
+        "app": "the app reports", "bytes_in": "was received", "bytes_out": "was sent",
+        "messages": "was received", "preset": "the response reports", "distinct": "was handed out and is new",
+        "sum": "its meters come to", "header": f"the response's {name} says",
+    }  # fmt: skip
+    return told[kind]
 
 
 def _mode(limit: Limit, line: Line) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from headgate.quota.ahead import Digest, factor_of, needs_request, reserved, subject_of, thing, varies
 from headgate.quota.balance import FOREVER, Verb
 from headgate.quota.calendar import Calendar
 from headgate.quota.command import Demand, Inherit, Merge, Place
@@ -21,8 +22,6 @@ from headgate.quota.owner import Override, Owner, Value, largest, owner_of, valu
 from headgate.quota.window import Max
 
 Condition = Callable[[Call], bool]
-Digest = Callable[[tuple[str, ...]], bytes]
-"""Makes a subject's storage digest of its parts; keyed, so that nothing readable is at rest."""
 
 CANDIDATE = "~candidate"
 """Ends the id under which a limit's candidate value keeps its own balance. Not a character of a limit's id."""
@@ -77,7 +76,8 @@ class Limit:
 class Line(NamedTuple):
     """One limit as it stands for one principal: the window resolved, and the place if no request is needed.
 
-    `name` is the id under which the balance lies: the limit's, or its candidate's."""
+    `name` is the id under which the balance lies: the limit's, or its candidate's. `fixed`: the demand, if it is the
+    same for every request."""
 
     limit: Limit
     name: str
@@ -138,17 +138,47 @@ class Tariff:
             kept = self.memo[choice] = self._asked(choice, call)
         return kept
 
-    def _asked(self, choice: int, call: Call) -> Asked:
-        chosen = [line for at, line in enumerate(self.lines) if choice >> at & 1]
-        demands = tuple([line.fixed or self._demand(line, call) for line in chosen])
-        return Asked(demands, tuple([line.limit for line in chosen]), lease_of(demands))
+    def factor(self, meter: Meter, call: Call) -> int:
+        """The factor (millionths) of a meter that is a sum, for a call; 1,000,000 of any other meter."""
+        return factor_of(meter, call, self.group, self.scopes)
 
-    def _demand(self, line: Line, call: Call) -> Demand:
+    def _asked(self, choice: int, call: Call) -> Asked:
+        demands: list[Demand] = []
+        limits: list[Limit] = []
+        subjects: dict[tuple[str, ...], bytes] = {}
+        for at, line in enumerate(self.lines):
+            if choice >> at & 1:
+                demand = line.fixed or self._demand(line, call, subjects)
+                if demand is not None:
+                    demands.append(demand)
+                    limits.append(line.limit)
+        return Asked(tuple(demands), tuple(limits), lease_of(demands))
+
+    def _demand(self, line: Line, call: Call, subjects: dict[tuple[str, ...], bytes]) -> Demand | None:
+        """What the call asks of a line; None of one that counts different things, where the call names none.
+
+        `subjects`: the call's own, by what is counted by, as far as they are worked out: a digest costs five
+        microseconds, and several limits count by the same.
+        """
+        limit = line.limit
+        things: tuple[bytes, ...] = ()
+        if limit.meter.things not in {"", "app"}:
+            named = call.value(limit.meter.things)
+            if not named:
+                return None
+            things = (thing(self.digest, limit.meter.name, named),)
         place = line.place
         if place is None:
-            subject = subject_of(line.limit.per, call.principal, self.group, call, self.scopes)
-            place = (self.digest(subject), line.name)
-        return _demand(line.limit, place, line.verb, line.shadow, reserved(line.limit.meter, call))
+            subject = subjects.get(limit.per)
+            if subject is None:
+                parts = subject_of(limit.per, call.principal, self.group, call, self.scopes)
+                subject = subjects[limit.per] = self.digest(parts)
+            place = (subject, line.name)
+        if things:
+            return Demand(place, line.verb, 0, hold=True, shadow=line.shadow, things=things)
+        meter = limit.meter
+        amount = reserved(meter, call) if meter.sum is None else reserved(meter, call, self.factor(meter, call))
+        return _demand(limit, place, line.verb, line.shadow, amount)
 
 
 def lease_of(demands: Iterable[Demand]) -> int:
@@ -160,29 +190,11 @@ def lease_of(demands: Iterable[Demand]) -> int:
     return min([d.verb.lease if isinstance(d.verb, Max) else LEASE for d in demands if d.hold], default=0)
 
 
-def reserved(meter: Meter, call: Call) -> int:
-    """How much is held before serving: what the request itself announces, else the meter's `reserve`.
-
-    >>> reserved(Meter("rows", "app", reserve=10), Call(Principal("k", "o")))
-    10
-    """
-    if meter.source == "bytes_in":
-        told = call.lookup("header", "content-length")
-    elif meter.reserve_from:
-        told = call.value(meter.reserve_from)
-    else:
-        return meter.reserve
-    # Sixteen digits are past any amount that is counted; `isdecimal` alone would take other scripts' digits.
-    return meter.bounded(int(told)) if told.isascii() and told.isdecimal() and len(told) < 16 else meter.reserve
-
-
 def _demand(limit: Limit, place: Place, verb: Verb, shadow: bool, amount: int) -> Demand:
     if isinstance(verb, Max):
         return Demand(place, verb, 1, hold=True, shadow=shadow)
     units = slice_of(verb, limit.share)
-    if limit.meter.known_before:
-        return Demand(place, verb, 1, hold=False, shadow=shadow, slice=units)
-    return Demand(place, verb, amount, hold=True, shadow=shadow, slice=units)
+    return Demand(place, verb, amount, hold=not limit.meter.known_before, shadow=shadow, slice=units)
 
 
 def slice_of(verb: Verb, share: int) -> int:
@@ -202,44 +214,6 @@ def slice_of(verb: Verb, share: int) -> int:
 
 FRESH = 3_600_000_000
 """How long (microseconds) the length of a first-use window is taken as worked out."""
-
-REQUEST_SCOPES = frozenset({"ip", "route"})
-"""Scopes that a principal alone does not tell; so do all sources (`header.X`) but claims."""
-
-
-def subject_of(
-    per: Sequence[str],
-    principal: Principal,
-    group: Group | None,
-    call: Call | None,
-    scopes: Mapping[str, str],
-) -> tuple[str, ...]:
-    """The parts of the subject that is charged: (scope, value, scope, value, …).
-
-    A caller nobody vouches for has no key, org or group: it is charged by its network under each of them.
-
-    >>> subject_of(["org", "ip"], Principal("k1", "acme"), None, Call(Principal("k1", "acme"), network="192.0.2.7"), {})
-    ('org', 'acme', 'ip', '192.0.2.7')
-    """  # noqa: E501
-    parts: list[str] = []
-    for scope in per:
-        if principal.anonymous and scope in {"key", "org", "group"}:
-            parts += "ip", call.network if call else ""
-        elif scope == "key":
-            parts += "key", principal.key
-        elif scope == "org":
-            parts += "org", principal.org
-        elif scope == "group":
-            # A group of one is written by its org's name: what it used before it was linked stays its own.
-            parts += ("org" if group is None else "group"), (principal.org if group is None else group.id)
-        elif scope == "ip":
-            parts += "ip", call.network if call else ""
-        elif scope == "route":
-            parts += "route", (call.route or call.paths[0]) if call else ""
-        else:
-            source = scopes.get(scope, scope)
-            parts += scope, (call or Call(principal)).value(source)
-    return tuple(parts)
 
 
 def tariff(
@@ -264,8 +238,6 @@ def tariff(
     lines: list[Line] = []
     until = FOREVER
     for limit in limits:
-        if not limit.meter.enforced:
-            continue
         owner = owner_of(limit.per, principal, org, group)
         value, ends, _ = valued(limit.id, limit.values, overrides, owner, now)
         until = min(until, ends)
@@ -302,18 +274,15 @@ def _line(
     digest: Digest,
     scopes: Mapping[str, str],
 ) -> Line:
-    if principal.anonymous or any(_needs_request(scope, scopes) for scope in limit.per):
+    if principal.anonymous or any(needs_request(scope, scopes) for scope in limit.per):
         return Line(limit, name, verb, shadow, None, None)
     place = (digest(subject_of(limit.per, principal, group, None, scopes)), name)
-    known = isinstance(verb, Max) or not (limit.meter.source == "bytes_in" or limit.meter.reserve_from)
-    fixed = _demand(limit, place, verb, shadow, limit.meter.reserve) if known else None
-    return Line(limit, name, verb, shadow, place, fixed)
-
-
-def _needs_request(scope: str, scopes: Mapping[str, str]) -> bool:
-    if scope in {"key", "org", "group"}:
-        return False
-    return scope in REQUEST_SCOPES or not scopes.get(scope, scope).startswith("claim.")
+    if not isinstance(verb, Max) and varies(limit.meter, scopes):
+        return Line(limit, name, verb, shadow, place, None)
+    # What it asks is the same for every call of this principal, so that any call of it tells.
+    call = Call(principal)
+    amount = reserved(limit.meter, call, factor_of(limit.meter, call, group, scopes))
+    return Line(limit, name, verb, shadow, place, _demand(limit, place, verb, shadow, amount))
 
 
 def predecessors(tariff: Tariff, digest: Digest, left: Iterable[str] = ()) -> tuple[Merge | Inherit, ...]:

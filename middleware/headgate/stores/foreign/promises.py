@@ -118,7 +118,7 @@ def unsupported(policy: Counted) -> dict[str, str]:
     >>> unsupported(SimpleNamespace(limits=(rpm, tokens), affiliated=()))
     {'tokens': 'what a request takes of `tokens` is known only afterwards, and nothing can be held until then'}
     """
-    reasons = {limit.id: _why(limit, bool(policy.affiliated)) for limit in policy.limits if limit.meter.enforced}
+    reasons = {limit.id: _why(limit, bool(policy.affiliated)) for limit in policy.limits}
     return {name: why for name, why in reasons.items() if why}
 
 
@@ -126,8 +126,10 @@ def _why(limit: Limit, grouped: bool) -> str:
     values: Mapping[str, object] = {**limit.values, **(limit.candidate or {})}
     if any(isinstance(value, Max) for value in values.values()):
         return "places at a time are held while a request is served, and nothing can be held"
+    name = limit.meter.name
+    if limit.meter.things:
+        return f"which different things `{name}` has counted would have to be kept, and only numbers are"
     if not limit.meter.known_before:
-        name = limit.meter.name
         return f"what a request takes of `{name}` is known only afterwards, and nothing can be held until then"
     if grouped and "group" in limit.per:
         return "orgs are declared to be one customer, and what they have used cannot be brought together"
