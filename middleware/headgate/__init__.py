@@ -1,9 +1,11 @@
 """Quotas per key, per org and per group of linked accounts, for ASGI apps: exact, declarative, explained.
 
-    from headgate import HeadgateMiddleware, charge
+    from headgate import HeadgateMiddleware, charge, spend, touch
 
     app.add_middleware(HeadgateMiddleware)      # policy, store and pepper come from the environment
     charge(request, rows=12)                    # in an endpoint: what a request really took
+    touch(request, "doc:81723")                 # which things it handed out
+    await spend(request, search=5)              # what it is about to take, if the limits grant it
 
 The public names are those of `__all__`; everything else may move.
 """
@@ -15,8 +17,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headgate.asgi import HeadgateMiddleware, charge
-    from headgate.errors import DirectoryUnavailable, HeadgateError, IdentityError, PolicyError, StoreError
+    from headgate.asgi import HeadgateMiddleware, charge, spend, touch
+    from headgate.errors import Denied, DirectoryUnavailable, HeadgateError, IdentityError, PolicyError, StoreError
     from headgate.gate import Gate
     from headgate.policy import Policy, load
     from headgate.quota.decision import Action, Decision
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "Decision",
+    "Denied",
     "DirectoryUnavailable",
     "Gate",
     "HeadgateError",
@@ -42,6 +45,8 @@ __all__ = [
     "charge",
     "load",
     "open_store",
+    "spend",
+    "touch",
 ]
 
 __version__ = version("headgate")
@@ -51,6 +56,7 @@ __version__ = version("headgate")
 _HOMES = {
     "Action": "quota.decision",
     "Decision": "quota.decision",
+    "Denied": "errors",
     "DirectoryUnavailable": "errors",
     "Gate": "gate",
     "HeadgateError": "errors",
@@ -65,6 +71,8 @@ _HOMES = {
     "charge": "asgi",
     "load": "policy",
     "open_store": "stores",
+    "spend": "asgi",
+    "touch": "asgi",
 }
 
 

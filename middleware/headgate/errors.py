@@ -44,6 +44,18 @@ class AmountError(HeadgateError, ValueError):
     """What is to be counted is no whole number of units from 0 to 2^53 - 1; whoever reports it mends it."""
 
 
+class Denied(HeadgateError):
+    """A limit refuses what an endpoint asks for in the middle of a request: no fault of anybody's, but the one way
+    out of a handler. `spend` raises it; headgate answers with the refusal where the endpoint lets it pass.
+
+    `decision` is the verdict: which limits refused, and when they might grant.
+    """
+
+    def __init__(self, decision: Any) -> None:
+        super().__init__("refused by " + (", ".join([refusal.limit for refusal in decision.refusals]) or "a limit"))
+        self.decision = decision
+
+
 class StoreError(HeadgateError):
     """The store did not do what it was asked.
 

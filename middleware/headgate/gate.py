@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headgate.clock import SECOND, Clock, wall_clock
 from headgate.directory import Directory
@@ -30,7 +30,6 @@ from headgate.quota.command import (
     Reserve,
     Seen,
     Settle,
-    Settled,
 )
 from headgate.quota.decision import Action, Charge, Decision, Reading, crossed, reading, retry_at, told
 from headgate.quota.facts import Call, Principal
@@ -38,7 +37,17 @@ from headgate.quota.identify import plausible
 from headgate.quota.ledger import REPEAT, followed
 from headgate.quota.match import Limit, Tariff, lease_of
 from headgate.quota.share import share_of
-from headgate.quota.window import Max
+from headgate.quota.under_way import (
+    NO_THINGS,
+    Extended,
+    Things,
+    added_by,
+    as_now,
+    grown,
+    placed_now,
+    settlement,
+    verdict,
+)
 from headgate.resolver import MOVES, Heard, Resolver
 from headgate.stores.contract import Store
 from headgate.stores.memory import MemoryStore
@@ -175,72 +184,115 @@ class Gate:
             self._told(decision, call)
         return decision
 
-    async def settle(self, decision: Decision, used: Mapping[str, int]) -> None:
-        """Replace what a decision holds by what was used: `used` has units by the meter's name.
+    async def settle(self, decision: Decision, used: Mapping[str, int], things: Things = NO_THINGS) -> None:
+        """Replace what a decision holds by what was used: `used` has units by the meter's name, `things` what was
+        handed out of a meter that counts different things.
 
         Once is enough and twice is the same. Runs to its end even if the caller is cancelled; never raises
         StoreError: without the store it is tried again, and in the end the lease charges what was held.
         """
         if not decision.lease or not decision.allowed:
             return
-        pairs = zip(decision.demands, decision.limits, strict=True)
-        held = [
-            # A place among those at a time is one, whatever went through it.
-            (demand.of(1 if type(demand.verb) is Max else used.get(limit.meter.name, 0)), limit)
-            for demand, limit in pairs
-            if demand.hold
-        ]
-        limits = tuple([limit for _, limit in held])
-        command = Settle(bytes.fromhex(decision.id), self._as_now(decision, [demand for demand, _ in held]))
+        held, limits = settlement(decision, used, things)
+        if not held:
+            return
+        command = Settle(bytes.fromhex(decision.id), as_now(held, self._now(decision)))
 
         def heard(command: Settle, outcome: Outcome) -> None:
             if any(limit.alerts for limit in limits):
-                self._alerted(decision, _charges(limits, command, outcome))
+                self._alerted(decision, added_by(limits, command, outcome))
 
         if decision.degraded == "open":
             # Nobody knows whether the store has heard of it: if it has, this is what the request used.
             self.resolver.owe(command, OWED_FOR, heard)
             return
         try:
-            await _settled_at(self._fallback() if decision.degraded else self.store, command, heard)
+            await _settled_at(self._store_of(decision), command, heard)
         except (StoreError, asyncio.CancelledError) as fault:
             # It may have been said already. Twice is the same.
             self.resolver.owe(command, OWED_FOR, heard)
             if not isinstance(fault, StoreError):
                 raise
 
-    def _as_now(self, decision: Decision, demands: list[Demand]) -> tuple[Demand, ...]:
-        """The demands by the windows that hold now, where a reload has changed them: what is settled by a window of
-        before would be read by it too, and a smaller one forgets what a larger one knows."""
+    def _now(self, decision: Decision) -> Tariff | None:
+        """The tariff that holds now for who was decided on, if it is another one than it was decided by. None as well
+        where it was decided without the store, and where the plan is gone: what was promised under it is kept."""
+        if decision.tariff is None or decision.degraded:
+            return None
         try:
-            now = decision.tariff if decision.degraded else self._kept(decision.principal).tariff
+            now = self._kept(decision.principal).tariff
         except IdentityError:
-            now = decision.tariff  # the plan is gone: what was promised under it is kept
-        if now is None or now is decision.tariff:
-            return tuple(demands)
-        verbs = {line.name: line.verb for line in now.lines}
-        return tuple(
-            [d._replace(verb=v) if (v := verbs.get(d.place[1])) and v.kind == d.verb.kind else d for d in demands]
-        )
+            return None
+        return now if now is not decision.tariff else None
 
     async def renew(self, decision: Decision) -> None:
         """Keep what a long response holds for one more lease; called while it lives.
 
         A renewal that fails is not an error: the next one, or the settlement, makes up for it.
         """
-        if not decision.lease or not decision.allowed or decision.degraded == "open":
-            return
-        demands = tuple([demand.of(0) for demand in decision.demands if demand.hold])
+        await self.extend(decision, {})
+
+    async def extend(self, decision: Decision, more: Mapping[str, int]) -> Extended:
+        """Hold `more` units, by the meter's name, of what a decision holds already, and keep that for one more lease:
+        all of it is granted, or nothing more is held. Never raises StoreError: a store that is not heard refuses
+        nobody, and the settlement charges what was used.
+        """
+        # All that is held is named, also where it does not grow: one lease for all.
+        pairs = zip(decision.demands, decision.limits, strict=True)
+        held = [(grown(d, more.get(m.meter.name, 0)), m) for d, m in pairs if d.hold]
+        if not held or not decision.lease or not decision.allowed or decision.degraded == "open":
+            return Extended(False)
+        demands = as_now([demand for demand, _ in held], self._now(decision) if more else None)
         decision.renewals += 1
-        command = Extend(bytes.fromhex(decision.id), demands, decision.lease, decision.renewals)
-        store = self._fallback() if decision.degraded else self.store
+        again: Command | None = Extend(bytes.fromhex(decision.id), demands, decision.lease, decision.renewals)
+        outcome: Outcome | None = None
         try:
-            again: Command | None = command
             for _ in range(MOVES):
                 if again is not None:
-                    again = followed(again, (await store.transact((again,)))[0])
+                    [outcome] = await self._answered(self._store_of(decision), (again,))
+                    again = followed(again, outcome)
         except StoreError as fault:
             events.warning("headgate.renew.failed", decision=decision.id, reason=str(fault))
+            return Extended(False)
+        assert outcome is not None, "asked at least once"
+        return verdict(replace(decision, limits=tuple([limit for _, limit in held])), demands, outcome)
+
+    async def turn_over(self, part: Decision, used: Mapping[str, int] | None, things: Things, hold: int) -> Extended:
+        """Settle what `part` has used so far and hold `hold` units of each of its meters under another id, so that
+        what a long stream used counts as used while it lives, and drains. `used` is None where that is settled
+        already.
+
+        Refused: it is settled all the same, and nothing is held any more. Raises StoreError if the store is not
+        heard: then the same part is to be turned over again, or settled as if nothing had been said.
+        """
+        now = self._now(part)
+        demands = tuple([d._replace(amount=hold, things=()) for d in placed_now(part.demands, now)])
+        after = replace(part, id=new_id().hex(), demands=demands, renewals=0)
+        reserve = Reserve(bytes.fromhex(after.id), demands, part.lease)
+        commands: list[Command] = [reserve]
+        if used is not None:
+            held, limits = settlement(part, used, things)
+            commands.insert(0, Settle(bytes.fromhex(part.id), as_now(held, now)))
+        try:
+            *settled, outcome = await self._answered(self._store_of(part), commands)
+        except StoreError as fault:
+            if fault.unknown:
+                self._undone(reserve)
+            raise
+        if settled and isinstance(commands[0], Settle):
+            await self._followed_up(part, commands[0], settled[0], limits)
+        found = verdict(part, demands, outcome)
+        return found._replace(part=after if found.granted else None)
+
+    async def _followed_up(
+        self, part: Decision, command: Settle, outcome: Outcome, limits: tuple[Limit, ...]
+    ) -> None:
+        """Alerts of a settlement, and its rest where a merge has moved what it settles."""
+        if any(limit.alerts for limit in limits):
+            self._alerted(part, added_by(limits, command, outcome))
+        again = followed(command, outcome)
+        if isinstance(again, Settle):
+            self.resolver.owe(again, OWED_FOR)
 
     async def look(self, principal: Principal) -> list[tuple[Limit, Reading]]:
         """What a principal has used under every limit that is its own to use up (not by address or route).
@@ -268,20 +320,27 @@ class Gate:
 
     async def _reserved(self, kept: Kept, command: Reserve) -> Outcome:
         """The store's answer within the deadline."""
-        commands: tuple[Command, ...] = (*kept.merges, command)
         try:
-            if self.store.punctual:
-                outcomes = await self.store.transact(commands)
-            else:
-                async with asyncio.timeout(self._deadline() or None):
-                    outcomes = await self.store.transact(commands)
-        except TimeoutError:
-            raise StoreError(f"no answer within {self._deadline():g} s", transient=True, unknown=True) from None
+            outcomes = await self._answered(self.store, (*kept.merges, command))
         except asyncio.CancelledError:
             self._undone(command)
             raise
         kept.merges = ()
         return outcomes[-1]
+
+    async def _answered(self, store: Store, commands: Sequence[Command]) -> list[Outcome]:
+        """The outcomes within the deadline. Raises StoreError."""
+        if store.punctual:
+            return await store.transact(commands)
+        try:
+            async with asyncio.timeout(self._deadline() or None):
+                return await store.transact(commands)
+        except TimeoutError:
+            raise StoreError(f"no answer within {self._deadline():g} s", transient=True, unknown=True) from None
+
+    def _store_of(self, decision: Decision) -> Store:
+        """Where a decision's holds are: the worker's own share, if it was decided without the store."""
+        return self._fallback() if decision.degraded else self.store
 
     def _undone(self, command: Reserve) -> None:
         """What may have been reserved, and will not be used, is given back behind us."""
@@ -365,10 +424,3 @@ async def _settled_at(store: Store, command: Settle, heard: Heard) -> None:
         [outcome] = await store.transact((again,))
         heard(again, outcome)
         again = followed(again, outcome)
-
-
-def _charges(limits: tuple[Limit, ...], command: Settle, outcome: Outcome) -> list[Charge]:
-    assert isinstance(outcome, Settled), "a settlement is settled"
-    by_id = {limit.id: limit for limit in limits}
-    told = zip(command.demands, outcome.balances, outcome.added, strict=True)
-    return [(by_id[d.place[1]], d.of(added), b) for d, b, added in told if added and d.place[1] in by_id]

@@ -6,11 +6,13 @@ import asyncio
 import inspect
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import headgate
+from asgi.upstream import CUT, Stream, total
 from headgate.asgi import HeadgateMiddleware
 from headgate.quota.command import Reserve, Settle
 from headgate.quota.gcra import Rate
@@ -100,3 +102,20 @@ def test_what_is_held_is_settled_in_one_more_call_and_without_a_timer_of_its_own
 
     found = asyncio.run(story())
     assert found.told == [[Reserve], [Settle]]
+
+
+def test_a_part_of_a_stream_costs_a_few_steps_and_asks_the_store_for_nothing(stage, limits):
+    """Between two looks at what is held, a part is counted, read and handed on."""
+
+    async def story(app: HeadgateMiddleware, chunks: int) -> Steps:
+        app.app = Stream(chunks)
+        return await Steps(app).of(stage, method="POST")
+
+    found = []
+    for chunks in (100, 300):
+        roomy = total(replace(CUT, reserve=1_000), 100_000)
+        found.append(asyncio.run(story(stage.app(*three(limits), roomy), chunks)))
+    assert [one.told for one in found] == [[[Reserve], [Settle]]] * 2
+    more = {name: count - found[0].functions[name] for name, count in found[1].functions.items()}
+    assert [more[name] for name in ("send", "_body", "_on")] == [200, 200, 200]
+    assert not [name for name in ("amounts", "looked", "exhausted", "_waited", "_looked") if more.get(name)]

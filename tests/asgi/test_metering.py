@@ -457,3 +457,39 @@ def test_renewals_hold_the_place_past_its_lease(stage, limits):
     app = HeadgateMiddleware(behind, gate=gate)
     asyncio.run(app(stage.scope(), None, None))
     assert stage.balances(gate) == {"slots": (0, 0)}
+
+
+def test_a_stream_of_which_amounts_are_held_keeps_its_place_too(stage, limits, rows):
+    """What it reports is settled at each renewal, under a reservation of its own; the place stays where it is."""
+    gate = stage.gate(limits.slots(1, lease=60_000_000), limits.total("rows", rows))
+    seen: list[dict[str, tuple[int, int]]] = []
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        if seen:
+            return
+        await send(START)
+        for _ in range(4):
+            charge(scope, rows=7)
+            for _ in range(2):
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            stage.clock.advance(45)
+            await scope["headgate"].renewed()
+            for _ in range(9):
+                await asyncio.sleep(0)
+            assert (await stage.asked(app)).status == 429
+            seen.append(stage.balances(gate))
+        await send({"type": "http.response.body", "body": b""})
+
+    app = HeadgateMiddleware(behind, gate=gate)
+
+    async def send(message: Any) -> None:
+        pass
+
+    asyncio.run(app(stage.scope(), None, send))
+    assert [(found["rows"][0], found["slots"]) for found in seen] == [
+        (7, (0, 1)),
+        (14, (0, 1)),
+        (21, (0, 1)),
+        (28, (0, 1)),
+    ]
+    assert stage.balances(gate) == {"slots": (0, 0), "rows": (28, 0)}

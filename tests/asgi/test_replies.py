@@ -229,7 +229,7 @@ def test_what_is_kept_written_is_bounded(stage, limits, monkeypatch):
     app = stage.app(limits.rpm(1, per=("ip",)), identify=Identify(anonymous=""))
     for host in range(50):
         stage.ask(app, key=None, client=(f"192.0.2.{host}", 1))
-    fields: RateLimitHeaders = app._entry.fields
+    fields: RateLimitHeaders = app._entry.dialects["ietf"]
     assert len(fields._items) <= 10 and len(fields._lines) <= 10
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from headgate.asgi import HeadgateMiddleware
 from headgate.errors import StoreError
-from headgate.policy.compiled import Clause
+from headgate.policy.compiled import Acceptance, Clause
 from headgate.quota.calendar import Calendar
 from headgate.quota.identify import Identify
 from headgate.quota.match import Limit
 from headgate.quota.meter import BUILT_IN_METERS
 
-USAGE = "/headgate/v1/usage"
+USAGE, STANDING = "/headgate/v1/usage", "/headgate/v1/standing"
 
 
 @pytest.fixture
@@ -108,3 +109,42 @@ def test_a_store_that_does_not_answer_is_a_503(stage, app):
 
     app._entry.gate.store.transact = transact  # type: ignore[method-assign]
     assert stage.ask(app, USAGE).status == 503
+
+
+def test_who_is_in_good_standing_has_nothing_against_it(stage, app):
+    stage.ask(app)
+    answer = stage.ask(app, STANDING)
+    assert answer.status == 200 and answer.headers["cache-control"] == "no-store"
+    assert answer.json == {
+        "key": "k_alice", "org": "acme", "plan": "", "terms": None, "sanctions": [], "exhausted": [],
+    }  # fmt: skip
+    assert len(stage.hits) == 1
+
+
+def test_a_limit_that_is_used_up_is_told_with_its_clause_and_its_end(stage, limits):
+    month = Limit("month", BUILT_IN_METERS["requests"], ("org",), {"": Calendar(2, "month")}, clause="one")
+    clauses = {"one": Clause("one", "One quota", "https://acme.example/terms#1")}
+    app = stage.app(limits.rpm(3), month, limits.total("life", "requests", 2, shadow=True), clauses=clauses)
+    assert stage.statuses(app, 3) == [200, 200, 429]
+    assert stage.ask(app, STANDING).json["exhausted"] == [
+        {"limit": "month", "mode": "enforce", "resets": "2027-02-01T00:00:00Z",
+         "clause": {"id": "one", "title": "One quota", "url": "https://acme.example/terms#1"}},
+        {"limit": "life", "mode": "shadow", "resets": None, "clause": None},
+    ]  # fmt: skip
+    assert stage.ask(app, STANDING, key="carol").json["exhausted"] == []
+
+
+@pytest.mark.parametrize(
+    "accepted, told, due", [("", None, True), ("2025-07", "2025-07", True), ("2026-01", "2026-01", False)]
+)
+def test_the_terms_that_a_caller_has_accepted_are_told(stage, limits, accepted, told, due):
+    app = stage.app(limits.rpm(3), acceptance=Acceptance("2026-01", "https://acme.example/terms"))
+    keys = app._entry.gate.directory
+    keys.principals = {name: replace(one, accepted=accepted) for name, one in keys.principals.items()}
+    terms = {"version": "2026-01", "url": "https://acme.example/terms", "accepted": told, "due": due}
+    assert stage.ask(app, STANDING).json["terms"] == terms
+
+
+@pytest.mark.parametrize("key", [None, "mallory"])
+def test_nobodys_standing_is_not_told(stage, app, key):
+    assert stage.ask(app, STANDING, key=key).status == 401

@@ -4,7 +4,7 @@ Law: nothing here decides. It gathers (`identify`, `body`, `routes`), asks the g
 (`replies`, `ratelimit_headers`), and measures what is served (`metering`). `middleware` is the way of a request.
 """
 
-from headgate.asgi.metering import charge
+from headgate.asgi.metering import charge, spend, touch
 from headgate.asgi.middleware import HeadgateMiddleware
 
-__all__ = ["HeadgateMiddleware", "charge"]
+__all__ = ["HeadgateMiddleware", "charge", "spend", "touch"]

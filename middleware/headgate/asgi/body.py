@@ -31,6 +31,18 @@ class Replayed:
         """The next message."""
         return self._messages.popleft() if self._messages else await self._receive()
 
+    def whole(self) -> bytes:
+        """The body, where all of it was taken; b"" where it was not."""
+        last = self._messages[-1] if self._messages else {"more_body": True}
+        if last.get("more_body", False) or last.get("type") != "http.request":
+            return b""
+        return b"".join([message.get("body", b"") for message in self._messages])
+
+    def put(self, body: bytes) -> None:
+        """Hand on another body than what was taken."""
+        self._messages.clear()
+        self._messages.append({"type": "http.request", "body": body, "more_body": False})
+
 
 class Peeked(NamedTuple):
     """What a look found: the object's members (numbers as they were written), why they are not known though there may

@@ -46,8 +46,11 @@ class Intake:
     | `once_asked` | the same of parameters of the query |
     | `route` | whether the router's template, or a parameter of it, is asked for |
     | `reported` | by name, the meters whose amounts the app reports with `charge` |
+    | `touched` | by name, the meters that count different things |
+    | `touches` | the names of those among them that count what the app says with `touch`, and nothing else |
     | `told` | meters read from a header of the response: (name in lower case, meter) |
-    | `texts` | whether bytes are metered, so that texts of a WebSocket need encoding to be counted |
+    | `gauges` | what the limits of a decision measure, by their identities; kept here as they come up |
+    | `dialect` | the dialect of all replies, "" where it depends on the path |
     """
 
     policy: Policy
@@ -61,8 +64,11 @@ class Intake:
     once_asked: frozenset[str]
     route: bool
     reported: Mapping[str, Meter]
+    touched: Mapping[str, Meter]
+    touches: tuple[str, ...]
     told: tuple[tuple[bytes, Meter], ...]
-    texts: bool
+    gauges: dict[tuple[int, ...], Any]
+    dialect: str
 
     def secret(self, headers: Headers) -> bytes | None:
         """The request's one credential, or None. Raises `TwoCredentials` for two different ones."""
@@ -107,25 +113,28 @@ def intake(policy: Policy) -> Intake:
     """Work out what a policy reads of a request."""
     way = policy.identify
     deciding, counted, unknown = _sources(policy)
-    meters = {**policy.meters, **{limit.meter.name: limit.meter for limit in policy.limits}}
+    meters = {**policy.meters, **{meter.name: meter for limit in policy.limits for meter in _measured(limit)}}
     return Intake(
         policy=policy,
         disabled=policy.mode == "disabled",
         carriers=frozenset(source.header for source in way.key),
         forwarded=way.proxy_header if way.proxies else b"",
         network=lru_cache(ADDRESSES)(lambda peer, lines: client_network(peer, lines, way.proxies)),
-        body=unknown or any(source.startswith("body.") for source in deciding | counted),
+        body=unknown or policy.include_usage or any(source.startswith("body.") for source in deciding | counted),
         body_decides=any(source.startswith("body.") for source in deciding),
         once=frozenset(_headers(policy, deciding)),
         once_asked=frozenset([source.removeprefix("query.") for source in deciding if source.startswith("query.")]),
         route=unknown or any(source == "route" or source.startswith("path.") for source in deciding | counted),
         reported={name: meter for name, meter in meters.items() if meter.source == "app"},
+        touched={name: meter for name, meter in meters.items() if meter.things},
+        touches=tuple([name for name, meter in meters.items() if meter.things == "app"]),
         told=tuple(
             (meter.source[len("header.") :].lower().encode("latin-1"), meter)
             for meter in meters.values()
             if meter.source.startswith("header.")
         ),
-        texts=any(limit.meter.source in {"bytes_in", "bytes_out"} for limit in policy.limits),
+        gauges={},
+        dialect=policy.dialects[0][1] if policy.dialects[0][0] == "*" else "",
     )
 
 
@@ -138,9 +147,18 @@ def _sources(policy: Policy) -> tuple[set[str], set[str], bool]:
     for limit in policy.limits:
         fields, opaque = _fields(limit)
         deciding.update([policy.scopes.get(name, name) for name in (*limit.per, *fields)])
-        counted.add(limit.meter.reserve_from)
+        for meter in _measured(limit):
+            # What is counted, and by which factor, is what is charged: it is not the caller's to hide.
+            deciding.add(meter.things)
+            deciding.add(meter.sum.by if meter.sum is not None else "")
+            counted.add(meter.reserve_from)
         unknown = unknown or opaque
     return deciding, counted, unknown
+
+
+def _measured(limit: Limit) -> tuple[Meter, ...]:
+    """The limit's meter, and what it adds up."""
+    return (limit.meter, *limit.meter.parts)
 
 
 def _headers(policy: Policy, sources: set[str]) -> list[bytes]:

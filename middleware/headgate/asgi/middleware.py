@@ -11,23 +11,31 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from headgate.asgi import replies, usage
-from headgate.asgi.body import peek
-from headgate.asgi.identify import Intake, Wire, intake
+from headgate.asgi.body import Replayed, peek
+from headgate.asgi.dialects import Dialect, dialects
+from headgate.asgi.identify import Intake, Wire, intake, paths_of
 from headgate.asgi.lifespan import lived
 from headgate.asgi.metering import SCOPE_KEY, Metered
+from headgate.asgi.metering.answer import Answer
+from headgate.asgi.metering.gauge import gauge
+from headgate.asgi.metering.socket import Socket
 from headgate.asgi.preflight import Preflight, is_preflight
-from headgate.asgi.ratelimit_headers import RateLimitHeaders
 from headgate.asgi.replies import Reply
 from headgate.asgi.routes import routed, router_of
 from headgate.asgi.under_way import UnderWay
 from headgate.errors import HeadgateError
 from headgate.gate import Gate
+from headgate.quota.decision import Decision
 from headgate.quota.identify import TwoCredentials
+from headgate.quota.match import CHOICES
+from headgate.quota.meter import MILLION
 from headgate.telemetry import events
+from headgate.tokens import with_usage
 
 if TYPE_CHECKING:
     from headgate.service import Service
@@ -101,6 +109,9 @@ class HeadgateMiddleware:
             let_in = await self._decided(scope, receive, send)
         except Exception as fault:
             let_in = _out_of_order(fault)
+            with suppress(Exception):
+                # What is out of order may be what the dialect is chosen by.
+                let_in = self._entry.said(let_in, scope) if self._entry is not None else let_in
         if let_in is None:
             await self.app(scope, receive, send)
         elif isinstance(let_in, Preflight):
@@ -134,28 +145,31 @@ class HeadgateMiddleware:
             return Preflight(receive, send)
         try:
             if entry.prefix in scope["path"] and (page := usage.under(entry.prefix, scope)) is not None:
-                return await usage.answered(gate, reads, scope, page)
+                return entry.said(await usage.answered(gate, reads, scope, page), scope)
             principal = await gate.identify(reads.secret(scope["headers"]))
         except TwoCredentials:
-            return replies.two_credentials()
+            return entry.said(replies.two_credentials(), scope)
         if principal is None:
-            return replies.nobody(gate.policy)
+            return entry.said(replies.nobody(gate.policy), scope)
         call = Wire(principal, scope, reads)
         if (reads.once or reads.once_asked) and (name := reads.twice(scope)):
-            return replies.twice(name)
+            return entry.said(replies.twice(name), scope)
         if reads.body and (entry.peek or reads.body_decides) and scope["type"] == "http":
             call.body, why_not, receive = await peek(receive, entry.peek)
             if reads.body_decides and (why_not or _encoded(scope)):
-                return replies.too_long(entry.peek) if why_not == "cut" else replies.unread()
+                return entry.said(replies.too_long(entry.peek) if why_not == "cut" else replies.unread(), scope)
         if reads.policy is not gate.policy:
             # One was taken while we waited: nobody is decided by half of one policy and half of another.
             return await self._decided(scope, receive, send)
         if reads.route:
             self._routed(call, scope)
         decision = await gate.admit(call)
+        dialect = entry.dialects[reads.dialect or reads.policy.dialect_of(call.paths)]
         if not decision.allowed:
-            return replies.refused(decision, reads.policy, entry.fields)
-        return Metered(gate, reads, entry.fields, decision, receive, send, method == "HEAD")
+            return dialect.refused(decision, reads.policy)
+        if decision.lease and (watched := _watched(gate, reads, dialect, decision, call, scope, receive, send)):
+            return watched
+        return Metered(gate, reads, dialect, decision, receive, send)
 
     def _routed(self, call: Wire, scope: Scope) -> None:
         """Puts in what the app's router makes of the request, if there is one to ask."""
@@ -177,8 +191,18 @@ class HeadgateMiddleware:
         try:
             await self.app(scope, metered.receive, metered.send)
         except GeneratorExit:
+            metered.left()
             metered.settle_behind()
             raise
+        except asyncio.CancelledError:
+            metered.left()
+            raise
+        except Exception as fault:
+            if metered.verdict is None or not await metered.finished(fault):
+                raise
+        else:
+            if metered.verdict is not None:
+                await metered.finished(None)
         finally:
             under_way.ended(metered)
             await metered.settle()
@@ -219,19 +243,24 @@ class HeadgateMiddleware:
 class _Entry:
     """A gate, and what is worked out of its policy for the wire."""
 
-    __slots__ = ("fields", "gate", "peek", "prefix", "reads")
+    __slots__ = ("dialects", "gate", "peek", "prefix", "reads")
 
     def __init__(self, gate: Gate, settings: Settings | None) -> None:
         self.gate = gate
         self.prefix = settings.prefix.rstrip("/") if settings is not None else PREFIX
         self.peek = settings.peek_bytes if settings is not None else PEEK
-        self.fields = RateLimitHeaders(gate.peppers[0])
+        self.dialects: Mapping[str, Dialect] = dialects(gate.peppers[0])
         self.reads = intake(gate.policy)
 
     def read_anew(self) -> Intake:
         """What the policy of this moment reads of a request: another than the one before was taken."""
         self.reads = intake(self.gate.policy)
         return self.reads
+
+    def said(self, reply: Reply, scope: Scope) -> Reply:
+        """A reply of our own that is no decision on a call, in the dialect of its path."""
+        reads = self.reads
+        return self.dialects[reads.dialect or reads.policy.dialect_of(paths_of(scope))].said(reply)
 
 
 class _Start:
@@ -271,6 +300,51 @@ class _Start:
             self._failed_at = time.monotonic()
             raise
         return _Entry(self.service.gate, self.service.settings)
+
+
+def _watched(
+    gate: Gate,
+    reads: Intake,
+    dialect: Dialect,
+    decision: Decision,
+    call: Wire,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> Metered | None:
+    """A request of which amounts are held; None where nothing but places at a time is."""
+    limits, kept = tuple(map(id, decision.limits)), reads.gauges
+    if limits not in kept:
+        if len(kept) >= CHOICES:
+            kept.clear()
+        kept[limits] = gauge(decision)
+    found = kept[limits]
+    if found is None:
+        return None
+    factors = {meter.name: MILLION for meter in found.sums}
+    if factors:
+        tariff = decision.tariff or gate.tariff(decision.principal)
+        factors = {meter.name: tariff.factor(meter, call) for meter in found.sums}
+    more = {"scope": scope, "gauge": found, "factors": factors}
+    if scope["type"] == "websocket":
+        return Socket(gate, reads, dialect, decision, receive, send, **more)
+    hides = reads.policy.include_usage and found.reads and _asks_usage(scope, receive)
+    return Answer(gate, reads, dialect, decision, receive, send, head=scope["method"] == "HEAD", hides=hides, **more)
+
+
+def _asks_usage(scope: Scope, receive: Receive) -> bool:
+    """Make a stream tell its usage that was not asked to; whether that was done, so that it is to be hidden."""
+    if not isinstance(receive, Replayed) or _encoded(scope):
+        return False
+    if any(name == b"anthropic-version" for name, _ in scope["headers"]):
+        return False  # asks much the same, of an API that would not know the option
+    body = with_usage(receive.whole())
+    if body is None:
+        return False
+    receive.put(body)
+    told = [header for header in scope["headers"] if header[0] not in {b"content-length", b"transfer-encoding"}]
+    scope["headers"] = [*told, (b"content-length", b"%d" % len(body))]
+    return True
 
 
 def _encoded(scope: Scope) -> bool:

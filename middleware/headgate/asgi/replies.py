@@ -4,19 +4,19 @@ Law: denied is never unavailable: a quota is a 429 (or what the limit's `deny` s
 of its own limits alone, and a caller that nobody knows learns nothing: no key and an unknown key are answered alike,
 byte for byte.
 
-Bodies are problem details (RFC 9457). A request that *never* fits (it asks for more than the whole quota) gets no
-`Retry-After`: to wait would not help, and it is told the most that it may ask for.
+What is told is a `Problem`, and here it is written as RFC 9457 has it; other dialects put the same into their own
+words (`dialects`). A request that *never* fits (it asks for more than the whole quota) gets no `Retry-After`: to wait
+would not help, and it is told the most that it may ask for.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import randrange
-from typing import Any
+from typing import Any, Protocol
 
-from headgate.asgi.ratelimit_headers import RateLimitHeaders
 from headgate.policy.compiled import Policy
 from headgate.quota.command import Never, Refusal
 from headgate.quota.decision import Action, Decision, reading
@@ -45,14 +45,74 @@ POLICY_VIOLATION = 1008
 
 NO_STORE: Header = (b"cache-control", b"no-store")
 
+PROBLEM_JSON, JSON = b"application/problem+json", b"application/json"
+
+
+class Fields(Protocol):
+    """Whatever writes the headers that tell how a caller's limits stand."""
+
+    def fields(self, decision: Decision, wait: int = 0) -> list[Header]:
+        """The headers; `wait` is that of a refusal, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is told to a request that is not served, in no dialect yet.
+
+    | field | meaning |
+    | --- | --- |
+    | `status`, `title` | the response's status, and what happened in words that are always the same |
+    | `kind` | the name of its type in the registry of problem types, "" for none |
+    | `detail` | what happened this time, "" for nothing more than the title says |
+    | `members` | what else is told: `instance` (the decision's id), `violated-policies`, `clause` |
+    | `headers` | those that it has in every dialect: when to come back, how to name a key |
+    | `limit`, `verb` | of a limit that refused: which it is (of several, the one that refuses longest), and its verb's kind |
+    | `wait` | milliseconds after which it may be tried again, 0 where that is not known or does not help |
+    """  # noqa: E501  (a table's row is one line)
+
+    status: int
+    title: str
+    kind: str = ""
+    detail: str = ""
+    members: Mapping[str, Any] = field(default_factory=dict)
+    headers: tuple[Header, ...] = ()
+    limit: Limit | None = None
+    verb: str = ""
+    wait: int = 0
+
+    @property
+    def seconds(self) -> int:
+        """The wait in whole seconds, rounded up, as `Retry-After` says it."""
+        return -(-self.wait // 1_000)
+
+    @property
+    def instance(self) -> str:
+        """The decision's id; "" where nothing was decided."""
+        return str(self.members.get("instance", ""))
+
+    def document(self) -> dict[str, Any]:
+        """The problem as RFC 9457 writes it.
+
+        >>> Problem(401, "It is not known who is calling").document()
+        {'type': 'about:blank', 'title': 'It is not known who is calling', 'status': 401}
+        """
+        kind = TYPES + self.kind if self.kind else "about:blank"
+        told: dict[str, Any] = {"type": kind, "title": self.title, "status": self.status}
+        if not self.detail:
+            return {**told, **self.members}
+        # `message` is an extension (RFC 9457, 3.2): OpenAI's clients show that and nothing else of a body.
+        return {**told, "detail": self.detail, **self.members, "message": self.detail}
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole response."""
+    """A whole response. `problem`: what it tells, so that another dialect may say it in its own words; None where it
+    is the same in all."""
 
     status: int
     headers: tuple[Header, ...]
     body: bytes
+    problem: Problem | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it: as a response, or as the denial of a WebSocket that is not accepted yet."""
@@ -68,44 +128,65 @@ class Reply:
         await send({"type": f"{prefix}.response.body", "body": self.body})
 
 
-def problem(status: int, title: str, *headers: Header, kind: str = "", **members: Any) -> Reply:
-    """A problem document. `kind` is its type's name in the registry, "" for `about:blank`."""
-    if "detail" in members:
-        # An extension member (RFC 9457, 3.2): OpenAI's clients show `message` and nothing else of a body.
-        members["message"] = members["detail"]
-    document = {"type": TYPES + kind if kind else "about:blank", "title": title, "status": status, **members}
-    return _json(status, document, b"application/problem+json", headers)
+def written(problem: Problem, document: Mapping[str, Any], media: bytes = JSON, more: Iterable[Header] = ()) -> Reply:
+    """The reply that tells a problem with this document as its body; `more` are headers beside the problem's own."""
+    return _json(problem.status, document, media, (*problem.headers, *more), problem)
 
 
 def answer(document: Mapping[str, Any]) -> Reply:
     """A 200 with a JSON document that is the caller's alone."""
-    return _json(200, document, b"application/json", ())
+    return _json(200, document, JSON, ())
 
 
-def _json(status: int, document: Mapping[str, Any], media: bytes, headers: Iterable[Header]) -> Reply:
-    body = json.dumps(document, ensure_ascii=True).encode("ascii")
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """A document as JSON on one line, in ASCII: it fits into a body and into an event of a stream.
+
+    >>> encoded({"said": "gr\\u00fcn"})
+    b'{"said": "gr\\\\u00fcn"}'
+    """
+    return json.dumps(document, ensure_ascii=True).encode("ascii")
+
+
+def _json(
+    status: int, document: Mapping[str, Any], media: bytes, headers: Iterable[Header], problem: Problem | None = None
+) -> Reply:
+    body = encoded(document)
     length = (b"content-length", b"%d" % len(body))
-    return Reply(status, ((b"content-type", media), length, NO_STORE, *headers), body)
+    return Reply(status, ((b"content-type", media), length, NO_STORE, *headers), body, problem)
 
 
-def refused(decision: Decision, policy: Policy, fields: RateLimitHeaders) -> Reply:
-    """The reply to a decision that did not let the request in."""
+def _told(problem: Problem) -> Reply:
+    return written(problem, problem.document(), PROBLEM_JSON)
+
+
+def refused(decision: Decision, policy: Policy, fields: Fields) -> Reply:
+    """The reply to a decision that did not let the request in, as a problem document."""
+    problem = refusal(decision, policy)
+    return written(problem, problem.document(), PROBLEM_JSON, fields.fields(decision, problem.seconds))
+
+
+def refusal(decision: Decision, policy: Policy) -> Problem:
+    """What is told of a decision that did not let the request in, or would not let a response go on."""
     if decision.action is Action.UNAVAILABLE:
-        return unavailable(decision.id)
+        return _unavailable(decision.id)
     limit, refusal = _binding(decision)
     violated = list(dict.fromkeys(refusal.limit.removesuffix(CANDIDATE) for refusal in decision.refusals))
-    members: dict[str, Any] = {
-        "detail": limit.deny_message or _said(limit, refusal, decision),
-        "instance": decision.id,
-        "violated-policies": violated,
-    }
+    members: dict[str, Any] = {"instance": decision.id, "violated-policies": violated}
     clause = _clause(decision, policy, limit)
     if clause is not None:
         members["clause"] = clause
-    headers, wait = _when(decision, refusal)
-    headers += fields.fields(decision, wait)
-    title = "Request cannot be satisfied as assigned quota has been exceeded"
-    return problem(limit.deny_status, title, *headers, kind="quota-exceeded", **members)
+    wait = 0 if decision.retry_at is None else wait_ms(decision)
+    return Problem(
+        limit.deny_status,
+        "Request cannot be satisfied as assigned quota has been exceeded",
+        "quota-exceeded",
+        limit.deny_message or _said(limit, refusal, decision, wait),
+        members,
+        _when(wait),
+        limit,
+        next(demand.verb.kind for demand in decision.demands if demand.place[1] == refusal.limit),
+        wait,
+    )
 
 
 def _binding(decision: Decision) -> tuple[Limit, Refusal]:
@@ -113,16 +194,18 @@ def _binding(decision: Decision) -> tuple[Limit, Refusal]:
     return max(decision.refusing(), key=lambda pair: float("inf") if isinstance(pair[1], Never) else pair[1].at)
 
 
-def _said(limit: Limit, refusal: Refusal, decision: Decision) -> str:
+def _said(limit: Limit, refusal: Refusal, decision: Decision, wait: int) -> str:
     at = next(at for at, demand in enumerate(decision.demands) if demand.place[1] == refusal.limit)
     demand, meter = decision.demands[at], limit.meter.name
     asked = max(1, demand.amount)
     if isinstance(refusal, Never):
         most = f"Limit `{limit.id}` grants at most {refusal.most} {meter}"
-        return f"{most}, and this request asks for {asked}: waiting does not help."
+        # What a response asks for while it lives comes on top of what it holds.
+        asks = f"asks for {asked}" if asked > refusal.most else "needs more"
+        return f"{most}, and this request {asks}: waiting does not help."
     left = reading(demand, decision.balances[at], decision.now).left
     had = f"{left} {meter} left, and this request asks for {asked}" if left else f"no {meter} left for now"
-    return f"Limit `{limit.id}` has {had}; it may grant again in {-(-wait_ms(decision) // 1_000)} s."
+    return f"Limit `{limit.id}` has {had}; it may grant again in {-(-wait // 1_000)} s."
 
 
 def _clause(decision: Decision, policy: Policy, limit: Limit) -> dict[str, str] | None:
@@ -131,15 +214,12 @@ def _clause(decision: Decision, policy: Policy, limit: Limit) -> dict[str, str] 
     return {"id": clause.id, "title": clause.title, "url": clause.url} if clause is not None else None
 
 
-def _when(decision: Decision, refusal: Refusal) -> tuple[list[Header], int]:
-    """When to come back, as clients read it: (headers, whole seconds or 0 for never)."""
-    if decision.retry_at is None:
-        return [(b"x-should-retry", b"false")], 0
-    wait = wait_ms(decision)
-    headers = [(b"retry-after", b"%d" % -(-wait // 1_000)), (b"retry-after-ms", b"%d" % wait)]
-    if wait > PATIENCE * 1_000:
-        headers.append((b"x-should-retry", b"false"))
-    return headers, -(-wait // 1_000)
+def _when(wait: int) -> tuple[Header, ...]:
+    """When to come back, as clients read it; 0 for never."""
+    if not wait:
+        return ((b"x-should-retry", b"false"),)
+    headers = ((b"retry-after", b"%d" % -(-wait // 1_000)), (b"retry-after-ms", b"%d" % wait))
+    return (*headers, (b"x-should-retry", b"false")) if wait > PATIENCE * 1_000 else headers
 
 
 def wait_ms(decision: Decision) -> int:
@@ -158,18 +238,22 @@ def wait_ms(decision: Decision) -> int:
 
 def unavailable(instance: str = "") -> Reply:
     """The store, the directory or headgate itself is out of order, and the request is not let in for that."""
+    return _told(_unavailable(instance))
+
+
+def _unavailable(instance: str) -> Problem:
     wait = OUTAGE_MS + randrange(OUTAGE_SPREAD_MS)
-    headers = ((b"retry-after", b"%d" % -(-wait // 1_000)), (b"retry-after-ms", b"%d" % wait))
     title = "Request cannot be satisfied due to temporary server capacity constraints"
     members = {"instance": instance} if instance else {}
-    return problem(503, title, *headers, kind="temporary-reduced-capacity", **members)
+    return Problem(503, title, "temporary-reduced-capacity", members=members, headers=_when(wait), wait=wait)
 
 
 def nobody(policy: Policy) -> Reply:
     """No key, or a key that nobody knows: one answer for both."""
     challenges = [_challenge(source, policy.name) for source in policy.identify.key]
-    headers = [(b"www-authenticate", challenge) for challenge in dict.fromkeys(challenges)]
-    return problem(401, "It is not known who is calling", *headers, detail="A valid API key is needed.")
+    headers = tuple([(b"www-authenticate", challenge) for challenge in dict.fromkeys(challenges)])
+    title, detail = "It is not known who is calling", "A valid API key is needed."
+    return _told(Problem(401, title, detail=detail, headers=headers))
 
 
 def _challenge(source: Source, realm: str) -> bytes:
@@ -184,13 +268,13 @@ _QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\"})
 
 def two_credentials() -> Reply:
     """Two different keys in one request."""
-    return problem(400, "More than one credential", detail="The request carries two different keys: send one.")
+    return _told(Problem(400, "More than one credential", detail="The request carries two different keys: send one."))
 
 
 def too_long(most: int) -> Reply:
     """A body of which more would have to be read than may be, to know which limits apply."""
     detail = f"Which limits apply depends on the body, and it is longer than the {most} bytes that are looked at."
-    return problem(413, "The body is too long to be decided on", detail=detail)
+    return _told(Problem(413, "The body is too long to be decided on", detail=detail))
 
 
 def unread() -> Reply:
@@ -198,20 +282,20 @@ def unread() -> Reply:
     detail = (
         "Which limits apply depends on the body, and it cannot be read: send plain JSON, not encoded and not deep."
     )
-    return problem(400, "The body cannot be read", detail=detail)
+    return _told(Problem(400, "The body cannot be read", detail=detail))
 
 
 def twice(name: str) -> Reply:
     """A header or parameter that decides which limits apply, with two different values."""
     shown = "".join(letter for letter in name[:64] if letter.isalnum() or letter in "-_.")
-    return problem(400, "Two values for one name", detail=f"`{shown}` comes twice and differs: send one.")
+    return _told(Problem(400, "Two values for one name", detail=f"`{shown}` comes twice and differs: send one."))
 
 
 def no_such_page() -> Reply:
     """Nothing stands at this path of ours."""
-    return problem(404, "There is no such page")
+    return _told(Problem(404, "There is no such page"))
 
 
 def no_such_method(allowed: str) -> Reply:
     """The page is there; the method is not."""
-    return problem(405, "The method is not allowed here", (b"allow", allowed.encode("ascii")))
+    return _told(Problem(405, "The method is not allowed here", headers=((b"allow", allowed.encode("ascii")),)))

@@ -61,7 +61,7 @@ class UnderWay:
         next_beat = loop.time() + self._beat
         for metered, due in list(self._due.items()):
             if due < next_beat:
-                behind(loop, metered.gate.renew(metered.decision))
+                behind(loop, metered.renewed())
                 self._due[metered] = loop.time() + _pause(metered)
         if self._due:
             self._beats(loop, min(map(_pause, self._due)) / BEATS)

@@ -1,0 +1,260 @@
+"""The response to one HTTP request of which amounts are held.
+
+Law: nothing is buffered and no first byte is delayed: a part waits only when all that is held is used and its limit
+cuts. Bytes count before they leave: what is cut off in the middle was sent. What nobody reads any more is not
+counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Any
+
+from headgate.asgi.metering.cutting import BROKEN, LONGEST_REST, TAIL, CutOff, caused, rest_of_event
+from headgate.asgi.metering.gauge import Known
+from headgate.asgi.metering.metered import Message
+from headgate.asgi.metering.sizes import FILES
+from headgate.asgi.metering.watched import Watched
+from headgate.errors import Denied
+from headgate.quota.decision import Decision
+from headgate.telemetry import events
+from headgate.tokens import Hiding, Reader, Usage, reader
+
+FAILED = 500
+"""The status from which on a response is what a framework makes of an exception that it does not know."""
+
+EVENTS = b"text/event-stream"
+
+
+class Answer(Watched):
+    """The app's `receive` and `send` of one HTTP request, and what passed through them.
+
+    `head`: no body is sent, whatever the app says. `hides`: the usage that a stream tells was asked for by us, and is
+    not the client's to see.
+    """
+
+    __slots__ = (
+        "_done", "_events", "_head", "_hides", "_hiding", "_look_at", "_look_at_text", "_over", "_reader", "_seen",
+        "_tail", "_whole",
+    )  # fmt: skip
+
+    def __init__(self, *given: Any, head: bool, hides: bool = False, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._head = head
+        self._hides = hides
+        self._hiding: Hiding | None = None
+        self._events = False  # a stream of events that can be ended with one of ours
+        self._done = False  # whatever else the app sends is dropped
+        self._whole = False  # the response has ended as it should
+        self._look_at = self._look_at_text = 0
+        self._reader: Reader | None = None
+        self._seen: Usage | None = None
+        self._tail = b""
+        self._over = 0
+
+    # What comes.
+
+    async def receive(self) -> Message:
+        """The app's `receive`. Bytes count when the app takes them."""
+        if self._done:
+            return {"type": "http.disconnect"}
+        message = await self.unmetered()
+        if message["type"] == "http.request":
+            size = len(message.get("body", b""))
+            self.passed.bytes_in += size
+            if self.gauge.bounds and (message.get("more_body", False) or self.passed.bytes_in > size):
+                await self._taken(size)
+        elif message["type"] == "http.disconnect":
+            self.left()
+        return message
+
+    async def _taken(self, size: int) -> None:
+        """Raises Denied where what was received in several parts reaches a limit that cuts."""
+        used = self.amounts()
+        if self.growth.exhausted(used) is not None:
+            self.passed.bytes_in -= size
+            if (refused := await self.growth.had(used)) is not None:
+                self.verdict = Denied(refused)
+                raise self.verdict
+            self.passed.bytes_in += size
+        self.growth.looked()
+
+    def left(self) -> None:
+        """The client went away, unless it has all of the answer."""
+        self.passed.gone = self.passed.gone or not self._whole
+
+    # What goes.
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """The app's `send`. Not a coroutine where nothing waits: the server's own is handed on."""
+        kind = message["type"]
+        if self._done:
+            return dropped()
+        if kind == "http.response.body":
+            return self._body(message)
+        if kind == "http.response.start":
+            if isinstance(self.verdict, Denied) and message["status"] >= FAILED:
+                return self._refused(self.verdict.decision)
+            message = self._begun(message)
+        elif kind in FILES and not self._head:
+            self.passed.bytes_out += FILES[kind](message)
+            self._whole = True
+        return self._send(message)
+
+    def _begun(self, message: Message) -> Message:
+        """The response's start: what its headers tell, and how its body is to be read."""
+        headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+        self.passed.status = message["status"]
+        try:
+            self._read(dict(headers), bool(message.get("trailers")))
+        except Exception as fault:
+            events.error("headgate.fault", where="response headers", kind=type(fault).__name__)
+        return super()._begun(message)
+
+    def _read(self, headers: dict[bytes, bytes], trailers: bool) -> None:
+        for name, meter in self._intake.told:
+            if name in headers:
+                text = headers[name].strip()
+                if text.isdigit() and len(text) < 16:
+                    self.passed.told[meter.name] = int(text)
+                else:
+                    # What is no number counts as not told.
+                    events.warning("headgate.meter.unread", meter=meter.name, decision=self.decision.id)
+        kind = headers.get(b"content-type", b"")
+        packed = headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}
+        plain = kind.partition(b";")[0].strip().lower() == EVENTS and not packed
+        self._events = plain and b"content-length" not in headers and not trailers
+        if self.gauge.reads and self.passed.served and not self._head:
+            self._reader = self.passed.reader = reader(kind.decode("latin-1"), packed)
+        if self._hides and plain:
+            self._hiding = Hiding()
+
+    def _body(self, message: Message) -> Awaitable[None]:
+        """Count a part of the body, and send it: the first one at once, and the others as soon as they are held."""
+        body, more, passed = message.get("body", b""), message.get("more_body", False), self.passed
+        if self._head or passed.gone:
+            return self._on(message)
+        read, first, before = self._reader, not passed.bytes_out, None
+        if read is not None:
+            before = read.usage, read.complete, read.text
+            read.fed(body)
+            if not more:
+                read.fed(b"\n\n")  # a last event may lack its empty line
+        if self._hiding is not None:
+            body = self._hiding.fed(body) if more else self._hiding.fed(body) + self._hiding.closed()
+            if more and not body:
+                return dropped()
+            message = {**message, "body": body}
+        passed.bytes_out += len(body)
+        if not first and (more or (body and self.gauge.cuts)):
+            # Not at the first part, which may be all that there is: nothing more would be used of what was asked for.
+            due = passed.bytes_out >= self._look_at or passed.stirred
+            if read is not None and not due:
+                due = read.text >= self._look_at_text or read.usage is not self._seen
+            if due and self._looked(more):
+                return self._waited(message, before)
+        return self._on(message)
+
+    def _looked(self, more: bool) -> bool:
+        """Whether what was counted must be had before it passes; if not, and if there is more to come, that is asked
+        for where it is time to."""
+        passed, growth, read = self.passed, self.growth, self._reader
+        passed.stirred = False
+        self._seen = read.usage if read is not None else None
+        reported = read is not None and read.complete
+        if growth.exhausted(self.amounts(), reported) is not None:
+            return True
+        if not more:
+            return False
+        by_bytes, by_text = growth.looked()
+        if read is None:
+            by_bytes = min(by_bytes, by_text)  # what cannot be read is estimated by its bytes
+        self._look_at = passed.bytes_out + by_bytes
+        self._look_at_text = by_text if read is None else read.text + by_text
+        return False
+
+    def _on(self, message: Message) -> Awaitable[None]:
+        """It is counted: on it goes."""
+        if self._events:
+            body = message.get("body", b"")
+            self._tail = body[-TAIL:] if len(body) >= TAIL else bytes(self._tail) + bytes(body)
+        self._whole = not message.get("more_body", False)
+        return self._send(message)
+
+    async def _waited(self, message: Message, before: tuple[Usage, bool, int] | None) -> None:
+        """Send a part once it is held. Raises CutOff where a limit refuses to hold it; then it is not counted."""
+        passed, body, used = self.passed, bytes(message.get("body", b"")), self.amounts()
+        passed.bytes_out -= len(body)
+        passed.reader = Known(*before) if before is not None else None
+        refused = await self.growth.had(used, self._reader is not None and self._reader.complete)
+        rest = None if refused is None else self._rest(body)
+        if refused is not None and rest is not None:
+            fault = self.cut_by(refused)
+            await self._ended(refused, rest)
+            raise fault
+        passed.reader = self._reader
+        passed.bytes_out += len(body)
+        await self._on(message)
+
+    def _rest(self, body: bytes) -> bytes | None:
+        """What is still sent of a part that is refused: the end of the event that was begun, for half of one would be
+        no JSON to the client. None if all of it belongs to that."""
+        rest = rest_of_event(bytes(self._tail[-TAIL:]), body) if self._events else b""
+        if rest is None:
+            self._over += len(body)
+            return None if self._over <= LONGEST_REST else b"\n\n"
+        return rest
+
+    # Its end.
+
+    async def _ended(self, refused: Decision, rest: bytes = b"") -> None:
+        """Nothing of the app's is sent any more; a stream of events ends as one."""
+        self._done = True
+        if not self._events:
+            return
+        if rest:
+            self.passed.bytes_out += len(rest)
+            await self._send({"type": "http.response.body", "body": rest, "more_body": True})
+        event = self._dialect.event(refused, self._intake.policy)
+        await self._send({"type": "http.response.body", "body": event, "more_body": False})
+        self._whole = True
+
+    async def _refused(self, refused: Decision) -> None:
+        """The refusal, in the place of whatever the app or its framework made of it."""
+        self._done = True
+        reply = self._dialect.refused(refused, self._intake.policy)
+        self.passed.status = reply.status
+        await reply(self._scope, self.unmetered, self._send)
+        self._whole = True
+
+    async def finished(self, fault: Exception | None) -> bool:
+        """The app has ended, after a limit refused it something; whether its fault is none. Raises CutOff where what
+        was sent must not look whole."""
+        verdict = self.verdict
+        assert verdict is not None, "only then"
+        excused = fault is None or caused(fault, verdict)
+        if isinstance(verdict, CutOff):
+            if not self._whole:
+                await self._broken_off(verdict)
+        elif fault is not None and excused and not self._whole:
+            if not self.passed.status:
+                await self._refused(verdict.decision)
+            elif self._events:
+                await self._ended(verdict.decision, self._rest(b"\n\n") or b"")
+            else:
+                await self._broken_off(self.cut_by(verdict.decision))
+        return excused
+
+    async def _broken_off(self, fault: CutOff) -> None:
+        """Make sure that nobody ends the body well: neither the server nor a middleware with a task of its own."""
+        self._done = True
+        with suppress(Exception):
+            await self._send(dict(BROKEN))
+        raise fault
+
+
+async def dropped() -> None:
+    """What becomes of a message that nobody gets."""
+    await asyncio.sleep(0)  # as sending does now and then: an app in a loop must not keep everybody else waiting

@@ -1,0 +1,112 @@
+"""What a response holds, kept ahead of what it uses.
+
+Law: more is asked for behind the response, when `ENOUGH` of what is held is used; a response waits for the answer
+only when all of it is used and its meter is `cut`. A refusal counts when there is nothing left to go on with, not
+before. A store that is not heard cuts nobody off: what was used without its word is charged at the settlement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from headgate.asgi.metering.gauge import Gauge, Touched
+from headgate.asgi.metering.held import Held
+from headgate.gate import Gate
+from headgate.quota.decision import Decision
+from headgate.quota.meter import MILLION
+from headgate.quota.under_way import Things
+
+FAR = 1 << 62
+"""Bytes until a look at what is held, where no number of bytes changes anything."""
+
+Amounts = Callable[[], Mapping[str, int]]
+
+
+class Growth:
+    """All that one response holds. `amounts` tells what it has used by now, by meter; `factors` are those of its
+    sums."""
+
+    __slots__ = ("_amounts", "_rates", "helds", "lock", "rest", "touched")
+
+    def __init__(
+        self,
+        gate: Gate,
+        decision: Decision,
+        gauge: Gauge,
+        factors: Mapping[str, int],
+        touched: Mapping[str, Touched],
+        amounts: Amounts,
+    ) -> None:
+        self.rest = decision
+        self.lock = asyncio.Lock()
+        self.touched = touched
+        self._amounts = amounts
+        # Decided without the store, and asked of nobody: nothing grows.
+        growing = gauge.meters.values() if decision.degraded != "open" else ()
+        self.helds = [
+            Held(self, gate, decision, meter)
+            for meter in growing
+            if not meter.source.startswith("header.") and meter.things in {"", "app"}
+        ]
+        self._rates = {m.name: gauge.rates(m, factors.get(m.name, MILLION)) for m in gauge.meters.values()}
+
+    def looked(self) -> tuple[int, int]:
+        """Ask for more of whatever is nearly used up; how many bytes may be sent, and how many of generated text,
+        before the next look."""
+        used, by_bytes, by_text = self._amounts(), FAR, FAR
+        for held in self.helds:
+            mine = used.get(held.name, 0)
+            held.looked(mine)
+            a_byte, a_letter = self._rates[held.name]
+            if a_byte or a_letter:
+                least = held.room(mine) * MILLION // (a_byte + a_letter)
+                by_bytes = min(by_bytes, least) if a_byte else by_bytes
+                by_text = min(by_text, least) if a_letter else by_text
+        return by_bytes, by_text
+
+    def exhausted(self, used: Mapping[str, int], reported: bool = False) -> Held | None:
+        """What is to be had before all that is used, by meter, may pass; None if it may. `reported`: tokens are as
+        they were reported for good, so that what they are beyond what was held is a debt, and nothing that could be
+        cut."""
+        for held in self.helds:
+            if held.exhausted(used.get(held.name, 0)) and not (reported and held.reads):
+                return held
+        return None
+
+    async def had(self, used: Mapping[str, int], reported: bool = False) -> Decision | None:
+        """Wait until what is used, by meter, may pass; the verdict, if it may not."""
+        while (held := self.exhausted(used, reported)) is not None:
+            await held.answered(self._amounts().get(held.name, 0), used.get(held.name, 0))
+            if held.over:
+                return held.refused
+        return None
+
+    async def secured(self, before: Mapping[str, int], after: Mapping[str, int]) -> Decision | None:
+        """Hold what the endpoint is about to use: all that grew from `before` to `after`; the verdict, if a limit
+        refuses that."""
+        for held in self.helds:
+            used = after.get(held.name, 0)
+            more = used - before.get(held.name, 0)
+            if more > 0 and (refused := await held.secured(more, used)) is not None:
+                return refused
+        return None
+
+    async def renewed(self, gate: Gate) -> None:
+        """One more lease for all that is held; what stands as it was counted is settled and held anew."""
+        used = self._amounts()
+        for held in self.helds:
+            held.beat(used.get(held.name, 0))
+        async with self.lock:
+            await gate.renew(self.rest)
+        for held in self.helds:
+            await held.renewed()
+
+    async def settled(self, gate: Gate, used: Mapping[str, int], things: Things) -> None:
+        """Settle all of it by what was used in the end."""
+        for held in self.helds:
+            await held.idle()
+        owed = {**used, **{name: touched.unnamed if things else 0 for name, touched in self.touched.items()}}
+        await gate.settle(self.rest, owed, things)
+        for held in self.helds:
+            await held.settled(used.get(held.name, 0), owed.get(held.name, 0), things)
