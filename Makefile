@@ -29,6 +29,7 @@ bench: .venv/.bench ## figures beside the peers
 	@$(RUN) benchmarks/decisions.py
 	@$(RUN) benchmarks/over_http.py
 	@$(RUN) benchmarks/scanner.py
+	@$(RUN) benchmarks/streams.py
 
 chaos: .venv/.ready ## real processes, killed at random: long
 	@$(RUN) -Im pytest -m chaos tests

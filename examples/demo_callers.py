@@ -120,7 +120,8 @@ class Caller:
             self.seen.faults[fault] = self.seen.faults.get(fault, 0) + 1
             return
         self.seen.refused += 1
-        for limit in refusal.response.json()["violated-policies"]:
+        assert isinstance(refusal.body, dict), "a refusal is an error of OpenAI's API, with what headgate adds to it"
+        for limit in refusal.body["violated-policies"]:
             so_far = self.seen.refusals.get(limit, Refusals())
             self.seen.refusals[limit] = so_far + Refusals(1, time.time(), sent)
 

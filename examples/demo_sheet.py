@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class Refusals:
 class Rule:
     """One limit for one plan: `capacity` units at once, and for a rate `amount` more every `seconds`.
 
-    `unit`: the word after the slash, "" for `max`. `held`: what one request holds before its amount is known.
+    `unit`: the word after the slash, "" for `max`. `held`: the most that one request holds before its amount is
+    known. `weights`, `times`: of a meter that adds up others, what each of them weighs and how often by the model.
     """
 
     limit: str
@@ -62,6 +63,8 @@ class Rule:
     amount: int = 0
     unit: str = ""
     held: int = 1
+    weights: Mapping[str, int] = field(default_factory=dict)
+    times: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -72,6 +75,17 @@ class Rule:
         """
         meter = self.meter.replace("_", " ")
         return f"{meter}/{self.unit}" if self.unit else f"{meter} at once"
+
+    @property
+    def a_token(self) -> int:
+        """The most that one token of an answer counts.
+
+        >>> Rule("month", "credits", "org", "quota", 9, weights={"output_tokens": 5}, times={"big": 4}).a_token
+        20
+        """
+        if self.weights:
+            return self.weights.get("output_tokens", 0) * max(self.times.values(), default=1)
+        return int(self.meter == "output_tokens")
 
     def most(self, elapsed: float) -> int:
         """The most that may be served in `elapsed` seconds, to one subject.
@@ -125,5 +139,14 @@ class Sheet:
         text = str(value[plan] if isinstance(value, dict) else value)
         amount, _, unit = text.partition("/")
         capacity = number(amount) + number(str(row.get("burst", 0)))
-        held = self._file.get("meters", {}).get(row["meter"], {}).get("reserve", 1)
-        return Rule(name, row["meter"], row["per"], verb, capacity, number(amount), unit, held)
+        meter = self._meter(row["meter"])
+        weights = meter.get("sum", {})
+        times = {key: value for key, value in meter.get("times", {}).items() if key != "by"}
+        held = meter.get("max", 1)
+        if weights:
+            held = sum(weight * self._meter(part)["max"] for part, weight in weights.items()) * max(times.values())
+        return Rule(name, row["meter"], row["per"], verb, capacity, number(amount), unit, held, weights, times)
+
+    def _meter(self, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._file.get("meters", {}).get(name, {})
+        return found

@@ -1,20 +1,20 @@
-"""A small LLM API behind headgate: chat completions, plain and streamed, in the shape that OpenAI's clients read.
+"""A small LLM API behind headgate, in the shapes that OpenAI's and Anthropic's own clients read: chat completions,
+Responses, messages, embeddings; plain and streamed.
 
-The app knows nothing of limits. It only reports what it generates (`charge`), token by token while it streams.
-Everything else about quotas stands in policy.yaml.
+The app knows nothing of limits, and reports nothing to headgate: its answers tell what they took, as every such API's
+do, and headgate reads it there. Everything about quotas stands in policy.yaml.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from asked import Unfit, asked
-from generator import ENDS, Generator, from_corpus
+import shapes
+from asked import Asked, Unfit, asked, embedded
+from generator import ENDS, Generator, direction, from_corpus
 from served import Served
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -33,13 +33,15 @@ PACE = float(os.environ.get("TOKEN_SECONDS", "0.004"))
 
 MODELS: Mapping[str, Generator] = {"brook-1": from_corpus(order=1), "brook-2": from_corpus(order=2)}
 
+Form = Callable[[Served], shapes.Shape]
 
-class CompletionStream(StreamingResponse):
+
+class AnswerStream(StreamingResponse):
     """Server-sent events whose end is noted, also when the client goes away before it."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, shape: shapes.Shape) -> None:
         headers = {**served.headers, "cache-control": "no-store"}
-        super().__init__(_events(served), media_type="text/event-stream", headers=headers)
+        super().__init__(_events(served, shape), media_type="text/event-stream", headers=headers)
         self.served = served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,24 +52,51 @@ class CompletionStream(StreamingResponse):
             self.served.ended()
 
 
-async def complete(request: Request) -> Response:
-    """POST /v1/chat/completions"""
+def chat(served: Served) -> shapes.Shape:
+    """Each chunk tells the counts so far, so that a stream which breaks off is known to the token."""
+    return shapes.Chat(served.id, served.asked.model, served.asked.with_usage, running=True)
+
+
+def response(served: Served) -> shapes.Shape:
+    """OpenAI's Responses."""
+    return shapes.Responses(served.id, served.asked.model)
+
+
+def message(served: Served) -> shapes.Shape:
+    """Anthropic's messages."""
+    return shapes.Messages(served.id, served.asked.model)
+
+
+def answering(form: Form) -> Callable[[Request], Any]:
+    """An endpoint that answers in one of the shapes."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            wanted: Asked = asked(await _body(request), MODELS)
+        except Unfit as fault:
+            return _error(fault, form)
+        served = Served(request, wanted)
+        shape = form(served)
+        served.begun()
+        if wanted.stream:
+            return AnswerStream(served, shape)
+        # A plain answer is generated to its end even if nobody waits for it any more, and so is charged in full.
+        try:
+            text = "".join([token async for token in _tokens(served)])
+        finally:
+            served.ended()
+        return JSONResponse(shape.plain(text, served.counts, served.finish), headers=served.headers)
+
+    return answered
+
+
+async def embed(request: Request) -> Response:
+    """POST /v1/embeddings"""
     try:
-        served = Served(request, asked(await _body(request), MODELS))
+        model, texts, count = embedded(await _body(request), MODELS)
     except Unfit as fault:
-        return _error(str(fault), fault.code, fault.status)
-    served.begun()
-    if served.asked.stream:
-        return CompletionStream(served)
-    # A plain answer is generated to its end even if nobody waits for it any more, and so is charged in full.
-    try:
-        text = "".join([token async for token in _tokens(served)])
-    finally:
-        served.ended()
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": served.finish}
-    answer = {**_head(served, "chat.completion"), "choices": [choice], "usage": served.usage}
-    return JSONResponse(answer, headers=served.headers)
+        return _error(fault, chat)
+    return JSONResponse(shapes.embeddings(model, [direction(text) for text in texts], shapes.Counts(count)))
 
 
 async def models(request: Request) -> Response:
@@ -79,22 +108,20 @@ async def model(request: Request) -> Response:
     """GET /v1/models/{name}"""
     name = request.path_params["name"]
     if name not in MODELS:
-        return _error(f"no such model; there are {', '.join(MODELS)}", "model_not_found", 404)
+        return _error(Unfit(f"no such model; there are {', '.join(MODELS)}", 404, "model_not_found"), chat)
     return JSONResponse(_model(name))
 
 
 def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "examples"}
+    return {"id": name, "object": "model", "created": shapes.CREATED, "owned_by": "examples"}
 
 
-def _error(message: str, code: str, status: int) -> Response:
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return JSONResponse({"error": error}, status)
-
-
-def _head(served: Served, kind: str) -> dict[str, Any]:
-    """What every object of one answer begins with."""
-    return {"id": f"chatcmpl-{served.id}", "object": kind, "created": int(time.time()), "model": served.asked.model}
+def _error(fault: Unfit, form: Form) -> Response:
+    if form is message:
+        kind = "not_found_error" if fault.status == 404 else "invalid_request_error"
+        return JSONResponse({"type": "error", "error": {"type": kind, "message": str(fault)}}, fault.status)
+    error = {"message": str(fault), "type": "invalid_request_error", "param": None, "code": fault.code}
+    return JSONResponse({"error": error}, fault.status)
 
 
 async def _tokens(served: Served) -> AsyncIterator[str]:
@@ -104,20 +131,13 @@ async def _tokens(served: Served) -> AsyncIterator[str]:
         yield token
 
 
-async def _events(served: Served) -> AsyncIterator[str]:
-    head = _head(served, "chat.completion.chunk")
-
-    def event(delta: dict[str, str], finish: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
-
-    yield event({"role": "assistant", "content": ""})
+async def _events(served: Served, shape: shapes.Shape) -> AsyncIterator[bytes]:
+    said = []
+    yield shape.opened(served.counts)
     async for token in _tokens(served):
-        yield event({"content": token})
-    yield event({}, served.finish)
-    if served.asked.with_usage:
-        yield f"data: {json.dumps({**head, 'choices': [], 'usage': served.usage})}\n\n"
-    yield "data: [DONE]\n\n"
+        said.append(token)
+        yield shape.part(token, served.counts)
+    yield shape.closed("".join(said), served.counts, served.finish)
 
 
 async def _body(request: Request) -> bytes:
@@ -135,7 +155,10 @@ async def _body(request: Request) -> bytes:
 def build() -> Starlette:
     """The app behind headgate, which finds its policy, store and pepper in the environment."""
     routes = [
-        Route("/v1/chat/completions", complete, methods=["POST"]),
+        Route("/v1/chat/completions", answering(chat), methods=["POST"]),
+        Route("/v1/responses", answering(response), methods=["POST"]),
+        Route("/v1/messages", answering(message), methods=["POST"]),
+        Route("/v1/embeddings", embed, methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{name}", model),
     ]

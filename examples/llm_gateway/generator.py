@@ -18,6 +18,7 @@ from random import Random
 CORPUS = Path(__file__).with_name("corpus.txt")
 TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 ENDS = frozenset(".!?")
+DIMENSIONS = 16
 
 
 def tokens(text: str) -> list[str]:
@@ -27,6 +28,21 @@ def tokens(text: str) -> list[str]:
     ['Open', 'it', ',', 'keeper', '!']
     """
     return TOKEN.findall(text)
+
+
+def direction(text: str) -> list[float]:
+    """Where a text points to in 16 dimensions: texts that share words point alike.
+
+    >>> direction("Open it, keeper!") == direction("open it, KEEPER!")
+    True
+    """
+    sums = [0.0] * DIMENSIONS
+    for word in tokens(text.lower()):
+        sums = [
+            a + b - 127.5 for a, b in zip(sums, sha256(word.encode("utf-8", "surrogatepass")).digest(), strict=False)
+        ]
+    length = sum(value * value for value in sums) ** 0.5 or 1.0
+    return [round(value / length, 6) for value in sums]
 
 
 @dataclass(frozen=True)

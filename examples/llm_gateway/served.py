@@ -14,9 +14,8 @@ from secrets import token_hex
 from typing import Any
 
 from asked import Asked
+from shapes import LENGTH, STOP, Counts
 from starlette.requests import Request
-
-from headgate import charge
 
 
 @dataclass
@@ -27,7 +26,7 @@ class Served:
     asked: Asked
     id: str = field(default_factory=lambda: token_hex(12))
     output_tokens: int = 0
-    finish: str = "stop"
+    finish: str = STOP
 
     @property
     def headers(self) -> dict[str, str]:
@@ -35,24 +34,23 @@ class Served:
         return {"x-request-id": self.id}
 
     @property
-    def usage(self) -> dict[str, int]:
-        """The counts as OpenAI's API names them."""
-        put, got = self.asked.input_tokens, self.output_tokens
-        return {"prompt_tokens": put, "completion_tokens": got, "total_tokens": put + got}
+    def counts(self) -> Counts:
+        """What it took so far."""
+        return Counts(self.asked.input_tokens, self.output_tokens)
 
     def begun(self) -> None:
-        """The answer begins: its prompt is read, which is charged."""
+        """The answer begins: its prompt is read."""
         decision = getattr(self.request.state, "headgate", None)
         principal = getattr(decision, "principal", None)  # None where headgate is disabled
-        key = getattr(principal, "key", "")
-        _noted(id=self.id, key=key, worker=os.getpid(), input_tokens=self.asked.input_tokens)
-        charge(self.request, input_tokens=self.asked.input_tokens)
+        _noted(
+            id=self.id, key=getattr(principal, "key", ""), worker=os.getpid(), model=self.asked.model,
+            input_tokens=self.asked.input_tokens,
+        )  # fmt: skip
 
     def generated(self, last: bool) -> None:
-        """One token more, charged before it leaves. `last`: it ends a sentence, so the answer is whole."""
+        """One token more, which leaves at once. `last`: it ends a sentence, so the answer is whole."""
         self.output_tokens += 1
-        self.finish = "length" if self.output_tokens == self.asked.most and not last else "stop"
-        charge(self.request, output_tokens=1)
+        self.finish = LENGTH if self.output_tokens == self.asked.most and not last else STOP
 
     def ended(self) -> None:
         """The answer has ended: it is whole, it was cut at its length, or its client went away."""

@@ -26,7 +26,7 @@ def test_the_origin_serves_exactly_what_the_policy_allows(store):
     code, told = demo("--store", store, seconds=4)
     assert (code, told["verdict"]) == (0, True), told
     assert told["refused"] > 0
-    [budget] = [row for row in told["limits"] if row["subject"] == "cedar+dogwood"]
+    [budget] = [row for row in told["limits"] if (row["limit"], row["subject"]) == ("budget", "cedar+dogwood")]
     assert (budget["served"], budget["ledger"], budget["used_up"]) == (30, 30, True), "one customer, one budget"
 
 

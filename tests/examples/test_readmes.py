@@ -22,7 +22,17 @@ def typed(readme: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the READMEs ask with curl")
-@pytest.mark.parametrize(("example", "let_in", "asked"), [("llm_gateway", 24, 30), ("data_api", 3, 5)])
+@pytest.mark.parametrize(
+    ("example", "let_in", "asked"),
+    [
+        ("llm_gateway", 23, 30),
+        ("data_api", 3, 5),
+        ("fastapi_app", 10, 11),
+        ("litestar_app", 10, 11),
+        ("django_app", 10, 11),
+        ("quart_app", 10, 11),
+    ],
+)
 def test_a_readme_by_hand(example, let_in, asked, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -38,7 +38,7 @@ def held_against(ruler, tmp_path):
         "  tokens: {meter: output_tokens, per: org, quota: {free: 100/day}}\n"
     )
 
-    def measured(answers, ledger, killed=False, unanswered=0, refused=1):
+    def measured(answers, ledger, killed=False, unanswered=0, refused=1, left=0):
         lines = []
         for number, (begun, ended, tokens) in enumerate(answers):
             lines.append({"id": str(number), "key": "k", "worker": 1, "input_tokens": 1, "at": begun})
@@ -46,7 +46,7 @@ def held_against(ruler, tmp_path):
                 lines.append({"id": str(number), "output_tokens": tokens, "at": ended})
         log = tmp_path / "origin.jsonl"
         log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        seen = ruler.Seen(unanswered=unanswered, refused=refused)
+        seen = ruler.Seen(unanswered=unanswered, refused=refused, left=left)
         seen.refusals = {"budget": ruler.Refusals(refused, 5.0, 5.0)} if refused else {}
         seen.answered = {str(number) for number, (_, ended, _) in enumerate(answers) if ended is not None}
         used = {("budget", "acme"): ledger[0], ("tokens", "acme"): ledger[1]}
@@ -109,3 +109,9 @@ def test_a_broken_connection_is_excused_by_a_kill_alone(held_against):
 
 def test_an_origin_that_served_nothing_proves_nothing(held_against):
     assert not held_against([], ledger=(0, 0), refused=0).holds
+
+
+def test_a_token_that_reached_nobody_because_its_client_left_may_be_missing_in_the_ledger(held_against):
+    assert held_against(THREE, ledger=(3, 14), left=1).holds
+    assert wrong(held_against(THREE, ledger=(3, 13), left=1)) == ["tokens"]
+    assert wrong(held_against(THREE, ledger=(2, 15), left=1)) == ["budget"], "requests stay exact"
