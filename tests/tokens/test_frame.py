@@ -111,3 +111,40 @@ def test_whatever_comes_comparing_changes_nothing(events: list[bytes], places: l
     plain._frames = 0
     plain.fed(data)
     assert read(*events) == seen(plain) == read(data) == read(*cut(data, places))
+
+
+PIECES = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(
+        ["\\", '"', "\\\\", "\n", '","usage":{"completion_tokens":1},"x":"', "\u2028", "a" * (LONGEST + 1)]
+    ),
+)
+RAW = st.sampled_from(
+    [b'data: {"delta":"\\"}\n\n', b'data: {"delta":"a', b'"}\n\n', b'data: {"delta":"', b"\\", b'"']
+)
+
+
+@given(
+    parts=st.lists(
+        st.one_of(PIECES.map(lambda text: chunk({"content": text})), RAW, EVENTS), min_size=1, max_size=12
+    ),
+    first=st.integers(0, 12),
+)
+def test_parts_that_are_read_together_are_read_as_one_after_the_other(parts: list[bytes], first: int) -> None:
+    alone, together = Streamed(), Streamed()
+    for part in parts:
+        alone.fed(part)
+    for part in parts[:first]:
+        together.fed(part)
+    together.fed_all(parts[first:])
+    assert seen(together) == seen(alone)
+
+
+def test_many_events_of_one_frame_are_known_together() -> None:
+    parts = [chunk({"content": f"word {number}"}) for number in range(30)]
+    found = Streamed()
+    found.fed(parts[0])
+    found.fed_all(parts[1:])
+    assert found._frame is not None
+    assert found._frame.sizes(b"".join(parts), 30) == found.text == sum(len(f"word {n}") for n in range(30))
+    assert found._frame.sizes(b"".join(parts), 29) == found._frame.sizes(b"".join([*parts, b": ping\n\n"]), 31) == -1

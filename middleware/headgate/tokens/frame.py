@@ -49,6 +49,24 @@ class Frame(NamedTuple):
                 return text_size(data[start:end])
         return -1
 
+    def sizes(self, data: bytes, many: int) -> int:
+        """Bytes of text in `many` events, one behind the other; -1 if they are not all this frame.
+
+        >>> Frame(b'data: {"delta":"', b'"}\\n\\n').sizes(b'data: {"delta":"Hel"}\\n\\ndata: {"delta":"lo"}\\n\\n', 2)
+        5
+        """
+        before, after = self
+        if not (data.startswith(before) and data.endswith(after)):
+            return -1
+        texts = data[len(before) : len(data) - len(after)].split(after + before)
+        if len(texts) != many or max(map(len, texts)) > LONGEST:
+            return -1
+        whole = b"".join(texts)
+        if PLAIN(whole) is not None:
+            return len(whole)
+        # Each by itself: a backslash at the end of one would else seem to belong to the beginning of the next.
+        return sum(map(text_size, texts)) if all(map(ESCAPED, texts)) else -1
+
 
 def frame_of(data: bytes) -> Frame | None:
     r"""The frame of one whole event that generates text and reports nothing; None if there is not one piece of it.

@@ -9,6 +9,7 @@ searches for a fixed string; JSON is read only where a report stands.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from headgate.tokens.frame import Frame, frame_of
@@ -46,6 +47,9 @@ class Reader(Protocol):
 
     def fed(self, data: bytes | memoryview) -> None:
         """Read on. No error for anything that is fed; memory is bounded."""
+
+    def fed_all(self, parts: Sequence[bytes]) -> None:
+        """Read several parts, as if each were fed in its turn."""
 
 
 def reader(content_type: str, encoded: bool) -> Reader | None:
@@ -88,6 +92,15 @@ class Whole:
     def fed(self, data: bytes | memoryview) -> None:
         """Read on."""
         self._skim.fed(data)
+        self._noticed()
+
+    def fed_all(self, parts: Sequence[bytes]) -> None:
+        """Read on."""
+        for part in parts:
+            self._skim.fed(part)
+        self._noticed()
+
+    def _noticed(self) -> None:
         report = self._skim.report
         if report is not self._report:
             self._report = report
@@ -121,6 +134,19 @@ class Streamed(Events):
         super().fed(data)
         self._framed(data)
         return None
+
+    def fed_all(self, parts: Sequence[bytes]) -> None:
+        """Read on. Events that differ in their words alone are known together by a few comparisons."""
+        if self._frame is not None and self._frames and not self._open and len(parts) > 1:
+            size = self._frame.sizes(b"".join(parts), len(parts))
+            if size >= 0:
+                self._frames = FRAMES
+                if size:
+                    self.text += size
+                    self.complete = False
+                return
+        for part in parts:
+            self.fed(part)
 
     def _framed(self, data: bytes) -> None:
         """Keep what the next event may have in common with this."""

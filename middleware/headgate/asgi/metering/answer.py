@@ -27,6 +27,14 @@ FAILED = 500
 
 EVENTS = b"text/event-stream"
 
+TOGETHER = 8_192
+"""Bytes of parts that have been sent and are read together later, at most: what they report counts by then, and so
+long they are kept. Some thirty events, of which nearly all are then known by one comparison."""
+
+RUNNING = 2
+"""Reports before the end from which on a stream is taken to report all the time: then each part is read before it is
+sent. (Anthropic reports once at its beginning.)"""
+
 
 class Answer(Watched):
     """The app's `receive` and `send` of one HTTP request, and what passed through them.
@@ -36,8 +44,8 @@ class Answer(Watched):
     """
 
     __slots__ = (
-        "_done", "_events", "_head", "_hides", "_hiding", "_look_at", "_look_at_text", "_over", "_reader", "_seen",
-        "_tail", "_whole",
+        "_ahead", "_done", "_events", "_head", "_hides", "_hiding", "_look_at", "_look_at_text", "_over", "_reader",
+        "_seen", "_tail", "_told", "_unread", "_whole",
     )  # fmt: skip
 
     def __init__(self, *given: Any, head: bool, hides: bool = False, **more: Any) -> None:
@@ -51,6 +59,9 @@ class Answer(Watched):
         self._look_at = self._look_at_text = 0
         self._reader: Reader | None = None
         self._seen: Usage | None = None
+        self._told = 0  # how often what was reported has changed
+        self._unread: list[bytes] = []  # parts that were sent and not read yet
+        self._ahead = 0  # bytes that may be sent without a look: nothing can be used up by them
         self._tail = b""
         self._over = 0
 
@@ -80,6 +91,17 @@ class Answer(Watched):
                 raise self.verdict
             self.passed.bytes_in += size
         self.growth.looked()
+
+    def amounts(self) -> dict[str, int]:
+        """What it has used by now, by meter."""
+        self._read_up()
+        return super().amounts()
+
+    def _read_up(self) -> None:
+        """Read what was sent without being read."""
+        if self._unread and self._reader is not None:
+            parts, self._unread = self._unread, []
+            self._reader.fed_all(parts)
 
     def left(self) -> None:
         """The client went away, unless it has all of the answer."""
@@ -134,10 +156,25 @@ class Answer(Watched):
     def _body(self, message: Message) -> Awaitable[None]:
         """Count a part of the body, and send it: the first one at once, and the others as soon as they are held."""
         body, more, passed = message.get("body", b""), message.get("more_body", False), self.passed
+        size = len(body)
+        if TAIL <= size < self._ahead and more and not (passed.stirred or passed.gone) and type(body) is bytes:
+            # The way of nearly every part of a stream: counted, kept for a moment to be read with others, and sent.
+            self._ahead -= size
+            passed.bytes_out += size
+            self._tail = body
+            if self._reader is not None:
+                self._unread.append(body)
+            return self._send(message)
+        return self._read_first(message, body, more)
+
+    def _read_first(self, message: Message, body: bytes, more: bool) -> Awaitable[None]:
+        """A part that may change what is known: read, and then sent."""
+        passed = self.passed
         if self._head or passed.gone:
             return self._on(message)
         read, first, before = self._reader, not passed.bytes_out, None
         if read is not None:
+            self._read_up()
             before = read.usage, read.complete, read.text
             read.fed(body)
             if not more:
@@ -154,7 +191,9 @@ class Answer(Watched):
             if read is not None and not due:
                 due = read.text >= self._look_at_text or read.usage is not self._seen
             if due and self._looked(more):
+                self._ahead = 0
                 return self._waited(message, before)
+            self._ahead = self._room() if more else 0
         return self._on(message)
 
     def _looked(self, more: bool) -> bool:
@@ -162,7 +201,8 @@ class Answer(Watched):
         for where it is time to."""
         passed, growth, read = self.passed, self.growth, self._reader
         passed.stirred = False
-        self._seen = read.usage if read is not None else None
+        if read is not None and read.usage is not self._seen:
+            self._seen, self._told = read.usage, self._told + 1
         reported = read is not None and read.complete
         if growth.exhausted(self.amounts(), reported) is not None:
             return True
@@ -175,11 +215,18 @@ class Answer(Watched):
         self._look_at_text = by_text if read is None else read.text + by_text
         return False
 
+    def _room(self) -> int:
+        """Bytes that may be sent before the next look, and read together then."""
+        if self._hiding is not None or self._told >= RUNNING:
+            return 0
+        room = min(self._look_at - self.passed.bytes_out, TOGETHER)
+        return room if self._reader is None else min(room, self._look_at_text - self._reader.text)
+
     def _on(self, message: Message) -> Awaitable[None]:
         """It is counted: on it goes."""
         if self._events:
             body = message.get("body", b"")
-            self._tail = body[-TAIL:] if len(body) >= TAIL else bytes(self._tail) + bytes(body)
+            self._tail = bytes(body[-TAIL:]) if len(body) >= TAIL else (self._tail + bytes(body))[-TAIL:]
         self._whole = not message.get("more_body", False)
         return self._send(message)
 
@@ -201,7 +248,7 @@ class Answer(Watched):
     def _rest(self, body: bytes) -> bytes | None:
         """What is still sent of a part that is refused: the end of the event that was begun, for half of one would be
         no JSON to the client. None if all of it belongs to that."""
-        rest = rest_of_event(bytes(self._tail[-TAIL:]), body) if self._events else b""
+        rest = rest_of_event(self._tail[-TAIL:], body) if self._events else b""
         if rest is None:
             self._over += len(body)
             return None if self._over <= LONGEST_REST else b"\n\n"
