@@ -105,7 +105,7 @@ def test_what_is_held_is_settled_in_one_more_call_and_without_a_timer_of_its_own
 
 
 def test_a_part_of_a_stream_costs_a_few_steps_and_asks_the_store_for_nothing(stage, limits):
-    """Between two looks at what is held, a part is counted and handed on; what is sent is read many parts at a time."""
+    """Between two looks at what is held, a part is counted and handed on; it is read later, with many others."""
 
     async def story(app: HeadgateMiddleware, chunks: int) -> Steps:
         app.app = Stream(chunks)

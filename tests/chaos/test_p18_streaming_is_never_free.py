@@ -254,7 +254,7 @@ def test_p18_a_killed_worker_costs_what_its_streams_held(tmp_path: Path, ledger:
 
 
 async def settled_down(one: Any, secret: str, least: int) -> dict[str, tuple[int, int]]:
-    """What is held when what the streams asked for behind themselves has arrived: `least`, or what there is in time."""
+    """What is held when the streams have what they asked for: `least`, or what there is in time."""
     until = time.monotonic() + PATIENCE
     found, again = {}, await one.standing(secret)
     while (found != again or again["output"][1] < least) and time.monotonic() < until:

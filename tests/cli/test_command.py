@@ -84,7 +84,11 @@ def test_ctrl_c_ends_it_without_a_word(folder: Path) -> None:
     held = os.open(folder, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)  # somebody else writes keys: the command waits
     with subprocess.Popen(
-        words, env=env | {"HEADGATE_PEPPER": PEPPER}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        words,
+        env=env | {"HEADGATE_PEPPER": PEPPER},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     ) as process:
         until = time.monotonic() + 30
         while not _has_open(process.pid, folder):

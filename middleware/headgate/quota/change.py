@@ -35,13 +35,20 @@ class Change(NamedTuple):
 def counted(things: Things | None, verb: Verb, standing: Standing) -> bytes:
     """The bytes of a sketch that counts beside a balance brought to now; else those of an empty one.
 
-    >>> from headgate.quota.window import Total
-    >>> [counted(Things(since, b"a thing."), Total(9), (1, 50, 99, ())) for since in (50, 40)]
+    >>> from headgate.quota.window import Quota
+    >>> day = Quota(9, edges=(0, 50, 99, 150), spec=1)
+    >>> [counted(Things(since, b"a thing."), day, (1, 50, 99, ())) for since in (50, 40)]
     [b'a thing.', b'']
     """
-    if things is None or things.since != standing[1] or not standing[0] or verb.kind not in WINDOWED:
+    if things is None or things.since != begun(verb, standing) or not standing[0] or verb.kind not in WINDOWED:
         return b""
     return things.data
+
+
+def begun(verb: Verb, standing: Standing) -> int:
+    """When the window began that a sketch belongs to (microseconds); 0 for a lifetime, for since when that is counted
+    may have been forgotten where nothing was used."""
+    return 0 if verb.kind == "total" else standing[1]
 
 
 def after(

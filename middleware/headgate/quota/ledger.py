@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from headgate.quota import things as sketch
 from headgate.quota.balance import CLOCK_SKEW, LATE, SAFE, Balance, Hold, Standing, Verb, new
-from headgate.quota.change import NONE, Balances, Change, Sketches, after, counted
+from headgate.quota.change import NONE, Balances, Change, Sketches, after, begun, counted
 from headgate.quota.command import (
     Cancel,
     Command,
@@ -232,7 +232,7 @@ def _settle(balances: Balances, command: Settle, now: int, sketches: Sketches) -
             grown = sketch.with_things(before, things)
             actual = min(actual + max(0, sketch.count(grown) - sketch.count(before)), SAFE)
             if grown is not before:
-                drawn[place] = new(Things, (standing[1], grown))
+                drawn[place] = new(Things, (begun(verb, standing), grown))
         if mine.lapsed:
             if actual < mine.amount:
                 standing = verb.less(standing, mine.amount - actual, mine.until - LATE, now)

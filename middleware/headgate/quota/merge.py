@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from headgate.quota import things as sketch
 from headgate.quota.balance import Balance, Standing
-from headgate.quota.change import Balances, Change, Sketches, after, counted
+from headgate.quota.change import Balances, Change, Sketches, after, begun, counted
 from headgate.quota.command import WINDOWED, Inherit, Merge, Place, Settled
 from headgate.quota.holds import brought, note, summed, united
 from headgate.quota.things import Things
@@ -45,7 +45,7 @@ def merged(balances: Balances, command: Merge, now: int, sketches: Sketches) -> 
         _draw(drawn, sketches, place, Things(now, b""))
     if written:
         written[into] = verb.put(total, 0, summed(by_rid, now), now)
-        _draw(drawn, sketches, into, Things(total[1], seen))
+        _draw(drawn, sketches, into, Things(begun(verb, total), seen))
     return Change(Settled(now, after(balances, written, command.demands)), written, None, drawn)
 
 
@@ -75,5 +75,5 @@ def inherited(balances: Balances, command: Inherit, now: int, sketches: Sketches
     if verb.spent(theirs) > verb.spent(mine):
         written[into] = verb.put(theirs, 0, holds, now)
         both = sketch.united(counted(sketches.get(into), verb, mine), counted(sketches.get(place), own, others))
-        _draw(drawn, sketches, into, Things(theirs[1], both if verb.kind in WINDOWED else b""))
+        _draw(drawn, sketches, into, Things(begun(verb, theirs), both if verb.kind in WINDOWED else b""))
     return Change(Settled(now, after(balances, written, command.demands)), written, None, drawn)

@@ -89,7 +89,8 @@ _TO_BASE64 = bytes.maketrans(_VALUES, _BASE64)
 
 
 class Things(NamedTuple):
-    """A sketch in a store: the `since` of the balance beside which it counts, and its bytes (b"": forgotten)."""
+    """A sketch in a store: when the window began that it belongs to (0 for a lifetime), and its bytes (b"":
+    forgotten)."""
 
     since: int
     data: bytes

@@ -143,7 +143,10 @@ class Slot:
             self.taken.add(parcel.id)
             road = (b"on the road", into.place[1])
             balances = {**self.balances, road: parcel.balance}
-            sketches = {**self.sketches, road: Things(parcel.balance.since, parcel.things)}
+            sketches = {
+                **self.sketches,
+                road: Things(0 if parcel.balance.kind == "total" else parcel.balance.since, parcel.things),
+            }
             self._written(apply(balances, None, Merge(into, (into.at(road),)), now, sketches))
             self.balances.pop(road, None)
         return Settled(now, (self.balances.get(into.place),))

@@ -98,7 +98,7 @@ local function take()
   local into, name, verb, after = subject_of[1], name_at[1], verb_at[1], {}
   if not receipt_at(first_key) and lease > now then -- else nothing of it counts any more
     local parcel = balance_read()
-    local sketch = sketches.of(parcel.since, (unpacked("<I4c0", body, pos)))
+    local sketch = sketches.of(sketches.begun(parcel.verb, parcel.since), (unpacked("<I4c0", body, pos)))
     local left, moving, _, also = parted(nil, nil, verb, parcel, "", sketch)
     if left then
       local used, since, ends, parts, union = brought(into, name, verb, balance_of(into, name), now)

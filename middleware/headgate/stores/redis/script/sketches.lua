@@ -54,9 +54,14 @@ local function sketch_at(subject, name)
   return sketch or nil
 end
 
+-- When the window began that a sketch belongs to; 0 for a lifetime.
+local function begun(verb, since)
+  return verb.kind == TOTAL and 0 or since
+end
+
 -- What of it counts beside a balance that is brought to now: with the window that it was made in, and no longer.
 local function counted(sketch, verb, used, since)
-  if sketch and sketch.since == since and used > 0 and (verb.kind == QUOTA or verb.kind == TOTAL) then
+  if sketch and sketch.since == begun(verb, since) and used > 0 and (verb.kind == QUOTA or verb.kind == TOTAL) then
     return sketch
   end
   return none
@@ -72,7 +77,7 @@ local function draw(subject, name, balance)
     end
     return
   end
-  local lying = { since = balance.since, list = sketch.list }
+  local lying = { since = begun(balance.verb, balance.since), list = sketch.list }
   if not sketch.list then
     lying.counts, lying.raised, lying.many, lying.key = sketch.counts, sketch.raised, sketch.many, sketch.key
     if sketch.key ~= key then
@@ -134,6 +139,6 @@ local function read_things(n, any)
 end
 
 return {
-  things = things_at, read = read_things, none = none, at = sketch_at, of = sketch_of, counted = counted, unseen = unseen, with = with_things,
+  things = things_at, read = read_things, none = none, at = sketch_at, of = sketch_of, begun = begun, counted = counted, unseen = unseen, with = with_things,
   united = united_sketch, count = count_of, draw = draw, bytes = bytes_of, put = sketches_written,
 }
