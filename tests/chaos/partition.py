@@ -121,9 +121,10 @@ class Partible:
 
     def __init__(self, node_timeout: int) -> None:
         self.cluster = Cluster(node_timeout=node_timeout)
-        ways = {}
+        ways: dict[int, int] = {}
         for node in self.cluster.nodes:
-            node.port, bus = free_port(), free_port()
+            # As far above as every bus: no other server is given a port there before this one starts.
+            node.port, bus = free_port(), BUS + free_port()
             ways[node.port + BUS] = bus
             node.settings |= {"cluster-port": bus, "cluster-announce-bus-port": node.port + BUS}
         self._buses = Buses(ways)

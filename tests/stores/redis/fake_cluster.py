@@ -119,7 +119,7 @@ class Slot:
         del self.receipts[rid]
         if before is not None and not before.granted:
             self.receipts[rid] = before
-        return outcome._replace(moved=tuple(d._replace(hold=False) for d in outcome.moved))
+        return outcome._replace(moved=tuple(d if d.things else d._replace(hold=False) for d in outcome.moved))
 
     def _give(self, command: Give, now: int) -> Parted:
         """What a merge would move, taken out of the source and kept until it is known to have arrived."""

@@ -142,10 +142,11 @@ BUGS: dict[str, tuple[Finder, str, str, str]] = {
         union, "things", "if rank > before then\n          both", "if rank < before then\n          both"
     ),
     "a sketch outlives its window": (
-        ThingsMachine, "sketches", "if sketch and sketch.since == since and used > 0", "if sketch and used > 0"
+        ThingsMachine, "sketches", "if sketch and sketch.since == begun(verb, since) and used > 0",
+        "if sketch and used > 0",
     ),
     "a sketch counts where nothing is used": (
-        unused, "sketches", "sketch.since == since and used > 0", "sketch.since == since"
+        unused, "sketches", "sketch.since == begun(verb, since) and used > 0", "sketch.since == begun(verb, since)"
     ),
     "the sketch is not written": (ThingsMachine, "ledger", "      after[n].sketch = grown", ""),
     "what was named is charged again": (
