@@ -1,4 +1,5 @@
-"""How much Hypothesis tries: HYPOTHESIS_PROFILE=quick (the default) or long. And the servers that tests ask for."""
+"""How much Hypothesis tries: HYPOTHESIS_PROFILE=quick (the default) or long. And the servers and
+gates that tests ask for."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["servers.fixtures"]
+pytest_plugins = ["servers.fixtures", "gates"]
 
 settings.register_profile("quick", max_examples=40, deadline=None, derandomize="CI" in os.environ)
 settings.register_profile(

@@ -7,16 +7,15 @@ import json
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gates import PEPPERS
 from headgate.clock import SECOND
 from headgate.directory import Callback
 from headgate.errors import StoreError
 from headgate.gate import Gate
-from headgate.policy import load
 from headgate.policy.compiled import Policy
 from headgate.quota.command import Cancel, Command, Outcome, Reserve
 from headgate.quota.decision import Action
@@ -25,39 +24,12 @@ from headgate.quota.facts import Call, Principal
 from headgate.stores import open_store
 from headgate.testing import ManualClock
 
-HEAD = """
-headgate: v1
-policy: test
-mode: enforce
-zone: UTC
-on_store_error: closed
-identify: {key: [header.x-api-key], anonymous: refuse}
-"""
 ACME = Principal("k1", "acme")
-PEPPERS = (b"a pepper of thirty-two bytes. ok.",)
 
 
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-def policy_of(tmp_path: Path) -> Callable[[str], Policy]:
-    def made(text: str) -> Policy:
-        file = tmp_path / "headgate.yaml"
-        file.write_text(HEAD + text)
-        return load(file)
-
-    return made
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def gate_of(
-    request: pytest.FixtureRequest, policy_of: Callable[[str], Policy], tmp_path: Path, clock: ManualClock
-) -> Callable[[str], Gate]:
-    uri = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'ledger.db'}"
-    return lambda text: Gate(policy_of(text), open_store(uri, clock=clock), PEPPERS, clock=clock)
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gates import PEPPERS
 from headgate.errors import StoreError
 from headgate.gate import Gate
-from headgate.policy import load
 from headgate.policy.compiled import Policy
 from headgate.quota.ahead import thing
 from headgate.quota.command import Command, Outcome
@@ -21,40 +20,13 @@ from headgate.quota.under_way import holds
 from headgate.stores import open_store
 from headgate.testing import ManualClock
 
-HEAD = """
-headgate: v1
-policy: test
-mode: enforce
-zone: UTC
-on_store_error: closed
-identify: {key: [header.x-api-key], anonymous: refuse}
-"""
 ACME, LABS = Principal("k1", "acme"), Principal("k2", "labs")
-PEPPERS = (b"a pepper of thirty-two bytes. ok.",)
 ROWS = "meters: {rows: {from: app, reserve: 10}, big: {from: app, reserve: 1}}\n"
 
 
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-def policy_of(tmp_path: Path) -> Callable[[str], Policy]:
-    def made(text: str) -> Policy:
-        file = tmp_path / "headgate.yaml"
-        file.write_text(HEAD + text)
-        return load(file)
-
-    return made
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def gate_of(
-    request: pytest.FixtureRequest, policy_of: Callable[[str], Policy], tmp_path: Path, clock: ManualClock
-) -> Callable[[str], Gate]:
-    uri = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'ledger.db'}"
-    return lambda text: Gate(policy_of(text), open_store(uri, clock=clock), PEPPERS, clock=clock)
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:

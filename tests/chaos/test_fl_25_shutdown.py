@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from chaos.house import house, secret_of
+from chaos.server import PATIENCE, served
 
 STREAMS = 50
 SECRET, ADDRESS = secret_of("acme"), "127.0.0.1"
@@ -24,8 +21,6 @@ GRACE = 1
 
 BUSY = 4
 """Seconds more than the promised one, for this machine is busy."""
-
-PATIENCE = 30.0
 
 POLICY = f"""\
 headgate: v1
@@ -43,28 +38,9 @@ limits:
 """
 
 
-@contextmanager
-def served(folder: Path, store: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server over the store, and its port; ended by its id if it has not ended by itself."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADGATE", "UVICORN_"))}
-    ours = {"HEADGATE_PEPPER": "a pepper for tests alone", "HEADGATE_STORE": store, "HEADGATE_DEADLINE_MS": "10000"}
-    command = [
-        sys.executable, "-m", "uvicorn", "chaos.streams:app", "--app-dir", str(Path(__file__).parents[1]),
-        "--host", ADDRESS, "--port", "0", "--timeout-graceful-shutdown", str(GRACE), "--no-access-log",
-    ]  # fmt: skip
-    said = folder / "server.log"
-    with said.open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=kept | ours, stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + PATIENCE
-        while (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", said.read_text(errors="replace"))) is None:
-            assert time.monotonic() < until and process.poll() is None, said.read_text(errors="replace")
-            time.sleep(0.02)
-        yield process, int(found[1])
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+def streaming(folder: Path, store: str) -> AbstractContextManager[tuple[subprocess.Popen[bytes], int]]:
+    """A server of streams that gives its responses so long to end."""
+    return served(folder, "chaos.streams:app", store, "--timeout-graceful-shutdown", str(GRACE))
 
 
 async def stream(port: int) -> asyncio.StreamWriter:
@@ -83,7 +59,7 @@ def test_fl_25_a_server_that_is_told_to_end_settles_all_its_streams(ledger: str,
     (tmp_path / "headgate.yaml").write_text(POLICY)
 
     async def story() -> None:
-        with served(tmp_path, ledger) as (process, port):
+        with streaming(tmp_path, ledger) as (process, port):
             writers = await asyncio.gather(*[stream(port) for _ in range(STREAMS)])
             async with house(ledger, tmp_path / "headgate.yaml") as one:
                 found = await one.standing(SECRET, ADDRESS)

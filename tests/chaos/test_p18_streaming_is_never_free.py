@@ -6,18 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from chaos.house import house, secret_of
+from chaos.server import served
 from sdk.line import PATIENCE, Line, serving
 from sdk.upstream import WORD
 
@@ -173,33 +170,6 @@ def test_p18_a_thousand_clients_that_leave_when_they_like_are_charged_for_what_w
         print(f"{clients} clients left: {sum(sent):,} chunks were sent, {used['output']:,} are charged")
 
 
-@contextmanager
-def worker(folder: Path, store: str, stall: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server of its own process over the store, whose streams wait after so many chunks; and its port."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADGATE", "UVICORN_"))}
-    ours = {
-        "HEADGATE_PEPPER": "a pepper for tests alone", "HEADGATE_STORE": store, "HEADGATE_DEADLINE_MS": "10000",
-        "STALL": str(stall),
-    }  # fmt: skip
-    command = [
-        sys.executable, "-m", "uvicorn", "chaos.stalling:app", "--app-dir", str(Path(__file__).parents[1]),
-        "--host", "127.0.0.1", "--port", "0", "--no-access-log",
-    ]  # fmt: skip
-    said = folder / "server.log"
-    with said.open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=kept | ours, stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + 3 * PATIENCE
-        while (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", said.read_text(errors="replace"))) is None:
-            assert time.monotonic() < until and process.poll() is None, said.read_text(errors="replace")
-            time.sleep(0.02)
-        yield process, int(found[1])
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
 KILLED = """\
 headgate: v1
 policy: killed
@@ -237,7 +207,7 @@ def test_p18_a_killed_worker_costs_what_its_streams_held(tmp_path: Path, ledger:
 
     async def story() -> None:
         with ExitStack() as stack:
-            process, port = stack.enter_context(worker(tmp_path, ledger, stall=sent))
+            process, port = stack.enter_context(served(tmp_path, "chaos.stalling:app", ledger, STALL=str(sent)))
             await streams(port, stack, secret, [sent] * count)
             async with house(ledger, file) as one:
                 found = await settled_down(one, secret, sent * count)

@@ -127,7 +127,7 @@ class Upstream:
         return JSONResponse(shapes.embeddings(asked.body["model"], vectors, self.script.reported))
 
     async def _heard(self, request: Request) -> Asked:
-        asked = Asked(request.url.path, await request.json(), dict(request.headers))
+        asked = Asked(request.scope["path"], await request.json(), dict(request.headers))
         self.asked.append(asked)
         return asked
 
