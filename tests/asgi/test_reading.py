@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -314,3 +315,34 @@ def test_a_stream_holds_more_as_it_grows_and_asks_for_it_seldom(stage):
     assert client.tokens == 1_000 and told[0] == "Reserve" and told[-1] == "Settle"
     assert 5 <= len(told) - 2 <= 9 and set(told[1:-1]) == {"Extend"}
     assert stage.balances(gate) == {"output_tokens": (1_000, 0)}
+
+
+def test_a_stream_that_stalls_has_hold_of_all_it_sent_while_the_store_was_asked(stage):
+    gate = stage.gate(total(replace(OUTPUT, reserve=8), 100_000))
+    transact, answers, stalled = gate.store.transact, asyncio.Event(), asyncio.Event()
+
+    class Stalling(Stream):
+        def parts(self) -> Iterator[bytes]:
+            yield from [token()] * 20
+            stalled.set()
+
+    async def slow(commands: Any, now: Any = None) -> Any:
+        if type(commands[0]).__name__ == "Extend":
+            await answers.wait()
+        return await transact(commands, now)
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.create_task(Stalling(0)(scope, receive, send))
+        await stalled.wait()
+        task.cancel()
+        seen.append(stage.balances(gate)["output_tokens"])
+        answers.set()
+        await rested()
+        seen.append(stage.balances(gate)["output_tokens"])
+
+    gate.store.transact, seen = slow, []
+    client = Client()
+    asyncio.run(HeadgateMiddleware(behind, gate=gate)(stage.scope(method="POST"), client.receive, client.send))
+    [before, after] = seen
+    assert client.tokens == 20 and before == (0, 8)
+    assert after[0] == 0 and after[1] >= 20, "though nothing was sent after the store had answered"

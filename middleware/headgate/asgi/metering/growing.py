@@ -27,7 +27,7 @@ class Growth:
     """All that one response holds. `amounts` tells what it has used by now, by meter; `factors` are those of its
     sums."""
 
-    __slots__ = ("_amounts", "_rates", "helds", "lock", "rest", "touched")
+    __slots__ = ("_amounts", "_ended", "_rates", "helds", "lock", "rest", "touched")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Growth:
         self.lock = asyncio.Lock()
         self.touched = touched
         self._amounts = amounts
+        self._ended = False
         # Decided without the store, and asked of nobody: nothing grows.
         growing = gauge.meters.values() if decision.degraded != "open" else ()
         self.helds = [
@@ -64,6 +65,11 @@ class Growth:
                 by_bytes = min(by_bytes, least) if a_byte else by_bytes
                 by_text = min(by_text, least) if a_letter else by_text
         return by_bytes, by_text
+
+    def answered(self, held: Held) -> None:
+        """Look again at what was granted more: the response went on while it was asked for, and may stall now."""
+        if not self._ended:
+            held.looked(self._amounts().get(held.name, 0))
 
     def exhausted(self, used: Mapping[str, int], reported: bool = False) -> Held | None:
         """What is to be had before all that is used, by meter, may pass; None if it may. `reported`: tokens are as
@@ -104,6 +110,7 @@ class Growth:
 
     async def settled(self, gate: Gate, used: Mapping[str, int], things: Things) -> None:
         """Settle all of it by what was used in the end."""
+        self._ended = True
         for held in self.helds:
             await held.idle()
         owed = {**used, **{name: touched.unnamed if things else 0 for name, touched in self.touched.items()}}

@@ -162,6 +162,8 @@ class Held:
                 events.error("headgate.fault", where="extend", kind=type(fault).__name__, meter=self.name)
         finally:
             self._asking = None
+        if self.refused is None:
+            self._growth.answered(self)
 
     async def _grown(self, used: int) -> None:
         """Hold as much again as was held, or what is left."""
