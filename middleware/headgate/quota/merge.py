@@ -50,9 +50,13 @@ def merged(balances: Balances, command: Merge, now: int, sketches: Sketches) -> 
 
 
 def _once(total: Standing, seen: bytes, also: bytes) -> tuple[Standing, bytes]:
-    """Usage that was added up of two sketches, less what both had counted; and their union."""
+    """Usage that was added up of two sketches, less what both had counted; and their union.
+
+    `twice` is below 0 where the union is estimated higher than its parts: left as it is, for the errors of many
+    unions then cancel out, and what is used in the end is the last union's count. Cut off at 0 they would add up.
+    """
     both = sketch.united(seen, also)
-    twice = max(0, sketch.count(seen) + sketch.count(also) - sketch.count(both))
+    twice = sketch.count(seen) + sketch.count(also) - sketch.count(both)
     used, since, until, parts = total
     return (max(0, used - twice), since, until, parts), both
 

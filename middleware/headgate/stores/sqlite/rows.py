@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS sketches (
   subject BLOB NOT NULL, limit_id TEXT NOT NULL, since INTEGER NOT NULL, things BLOB NOT NULL,
   PRIMARY KEY (subject, limit_id))
 """
-"""A table of its own, because whoever reads a balance would read 12 kB with it; and with row ids, because in a table
+"""A table of its own, because whoever reads a balance would read 14 kB with it; and with row ids, because in a table
 without them such a value would lie in the way of every search."""
 
 READ_BALANCE = (

@@ -40,7 +40,7 @@ local function joined(verb, used, since, ends, parts, seen, left, also)
   if also ~= sketches.none and theirs > 0 and (verb.kind == QUOTA or verb.kind == TOTAL) then
     local both = sketches.united(seen, also)
     local twice = sketches.count(seen) + sketches.count(also) - sketches.count(both)
-    used, seen = max(0, used - max(0, twice)), both
+    used, seen = max(0, used - twice), both
   end
   return used, since, ends, parts, seen
 end

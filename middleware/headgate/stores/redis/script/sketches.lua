@@ -4,13 +4,14 @@
 -- made of the subjects' here.
 -- ARGV: none are read here.
 -- Why: a sketch is a hundred times as long as a balance, so it has a key of its own, and only what is needed of it is
--- read and written: 114 bytes tell how many things it has, and three bytes each are what a thing changes.
+-- read and written: 18 bytes tell how many things it has, and one byte each is what a thing changes.
 --
 -- A sketch's key is its subject's (hg: hd, ho: hl) and the limit's name. There lies: kind B (1: a list, 2: registers),
 -- since d, and the bytes that quota/things.py tells. It is kept as long as the balance counts beside which it lies.
 
 local LIST, SKETCH = 1, 2
-local PATCHED = 64 -- groups that are written one by one: half a microsecond each, the whole takes ten
+local READ = 113 -- bytes that are read first: no more time than 18, and they may be all of a list of 13 things
+local PATCHED = 512 -- registers that are written one by one: a microsecond each, the whole takes 700
 
 local sketches_at, sketches_put = {}, {} -- by key: as they are from now on, false for none; how long to keep those
 -- that are to be written
@@ -20,14 +21,18 @@ local function sketch_key(subject, name)
   return char(byte(key, 1), byte(key, 2) - 3) .. sub(key, 3) .. name
 end
 
+local function weight_in(text, at)
+  local high, low = unpacked(">I4I4", text, at)
+  return high * 4294967296 + low -- below 2^53: exact
+end
+
 -- The sketch of such bytes.
 local function sketch_of(since, data)
   if #data <= SIZE * EXACT then
     return { since = since, list = data }
   end
   return {
-    since = since, counts = { unpacked(">" .. rep("H", HIGHEST + 1), data, 2) }, raised = {}, many = 0,
-    base = #data >= HEAD and sub(data, HEAD - 8) or nil,
+    since = since, weight = weight_in(data, 2), raised = {}, many = 0, base = sub(data, HEAD - 8),
   }
 end
 
@@ -36,17 +41,16 @@ local function sketch_at(subject, name)
   local key = sketch_key(subject, name)
   local sketch = sketches_at[key]
   if sketch == nil then
-    local text = call("GETRANGE", key, 0, HEAD - 1)
+    local text = call("GETRANGE", key, 0, READ - 1)
     if text == "" then
       sketch = false
     else
       local kind, since = unpacked("<Bd", text)
       if kind == LIST then
-        text = #text == HEAD and call("GET", key) or text
+        text = #text == READ and call("GET", key) or text
         sketch = { since = since, list = sub(text, 10) }
       else
-        local counts = { unpacked(">" .. rep("H", HIGHEST + 1), text, 11) }
-        sketch = { since = since, counts = counts, raised = {}, many = 0, key = key }
+        sketch = { since = since, weight = weight_in(text, 11), raised = {}, many = 0, key = key }
       end
     end
     sketches_at[key] = sketch
@@ -79,7 +83,7 @@ local function draw(subject, name, balance)
   end
   local lying = { since = begun(balance.verb, balance.since), list = sketch.list }
   if not sketch.list then
-    lying.counts, lying.raised, lying.many, lying.key = sketch.counts, sketch.raised, sketch.many, sketch.key
+    lying.weight, lying.raised, lying.many, lying.key = sketch.weight, sketch.raised, sketch.many, sketch.key
     if sketch.key ~= key then
       lying.key, lying.base = nil, registers_of(sketch)
     else
@@ -90,7 +94,7 @@ local function draw(subject, name, balance)
 end
 
 local function sketch_head(sketch)
-  return packed("<B", 1) .. packed(">" .. rep("H", HIGHEST + 1), unpack(sketch.counts, 1, HIGHEST + 1))
+  return packed(">BI4I4", 1, floor(sketch.weight / 4294967296), sketch.weight % 4294967296)
 end
 
 -- All bytes of a sketch.
@@ -98,15 +102,10 @@ local function bytes_of(sketch)
   if sketch.list then
     return sketch.list
   end
-  local base, raised, text, from = registers_of(sketch), sketch.raised, { sketch_head(sketch) }, 0
-  for group = 0, REGISTERS / 4 - 1 do
-    local four = raised[group]
-    if four then
-      text[#text + 1], text[#text + 2] = sub(base, 3 * from + 1, 3 * group), packed(">I3", four)
-      from = group + 1
-    end
+  local values, text = values_of(sketch), { sketch_head(sketch) }
+  for at = 1, REGISTERS, 100 do
+    text[#text + 1] = char(unpack(values, at, at + 99)) -- a hundred fit on the stack
   end
-  text[#text + 1] = sub(base, 3 * from + 1)
   return table.concat(text)
 end
 
@@ -117,8 +116,8 @@ local function sketches_written()
       call("DEL", key)
     elseif sketch.key and sketch.many <= PATCHED then
       call("SETRANGE", key, 0, packed("<Bd", SKETCH, sketch.since) .. sketch_head(sketch))
-      for group, four in pairs(sketch.raised) do
-        call("SETRANGE", key, HEAD + 3 * group, packed(">I3", four))
+      for spot, value in pairs(sketch.raised) do
+        call("SETRANGE", key, HEAD + spot, char(value))
       end
       call("PEXPIRE", key, life)
     else

@@ -8,23 +8,27 @@
 -- A sketch is a table that is never changed:
 --   since    the instant of the balance beside which it counts
 --   list     up to EXACT things, sorted, eight bytes each; or nil, and then
---   counts   how many registers have the value v, at v + 1
+--   weight   the sum of what the registers weigh
 --   key      under which the registers lie in Redis, nil for nowhere; read from there by and by, whole or in part
 --   base     the registers as bytes, once somebody has read them or made them
---   raised   by its number each group of four registers that is not as in `base`: its three bytes as a number
+--   raised   by its number from 0 each register that is not as in `base`
 --   many     how many those are
 --
 -- Things are compared by their halves: strings are compared by the server's locale.
 
-local frexp, sqrt = math.frexp, math.sqrt
+local frexp, ldexp, sqrt = math.frexp, math.ldexp, math.sqrt
+local bor, band, rshift = bit.bor, bit.band, bit.rshift
 
-local SIZE, EXACT, REGISTERS, HIGHEST = 8, 1000, 16384, 51
-local NUMERATOR = 0.7213475204444817 * REGISTERS * REGISTERS
-local LEFT = { 262144, 4096, 64, 1 } -- what one of four registers counts within its group
+local SIZE, EXACT, REGISTERS, HIGHEST = 8, 1000, 14300, 31
+local EMPTY, HEAVIEST = 7, 549755813888 -- a register that nothing has reached, and what it weighs: 2^39
+local WINDOWS = { [0] = 4.3, 2.06, 2.6, 1.07, 2.8, 1.36, 1.86, 0.52 }
+local FIFTHS = { [0] = 1, 0.5743491774985174, 0.32987697769322355, 0.18946457081379972, 0.1088188204120155 }
+local KNEE, STRAIGHT, BEND = 0.53, 0.4742, { 9.35, -35.482, 53.247, -38.956, 13.134, -0.003, 0.558 }
 local FEW = 8 -- things whose registers are read one by one: 0.6 microseconds each, all of them take 5
-local HEAD = 9 + 105 -- bytes before the registers, see sketches.lua
+local HEAD = 9 + 9 -- bytes before the registers, see sketches.lua
 
 local none = { list = "" }
+local weights, unions = {}, {} -- of registers, by value and by pair: what was computed in this call
 
 -- How many things of a list come before this one, and whether it is there.
 local function sought(list, high, low)
@@ -52,38 +56,65 @@ local function registers_of(sketch)
   return base
 end
 
--- Four registers as one number.
-local function group_of(sketch, group)
-  local four = sketch.raised[group]
-  if four then
-    return four
-  end
+local function register_of(sketch, spot)
   local base = sketch.base
-  if base then
-    return (unpacked(">I3", base, 3 * group + 1))
+  return sketch.raised[spot]
+    or base and byte(base, spot + 1)
+    or byte(call("GETRANGE", sketch.key, HEAD + spot, HEAD + spot))
+end
+
+-- All registers, from 1.
+local function values_of(sketch)
+  local base, values = registers_of(sketch), {}
+  for at = 1, REGISTERS, 4 do
+    values[at], values[at + 1], values[at + 2], values[at + 3] = byte(base, at, at + 3)
   end
-  local at = HEAD + 3 * group
-  return (unpacked(">I3", call("GETRANGE", sketch.key, at, at + 2)))
+  for spot, value in pairs(sketch.raised) do
+    values[spot + 1] = value
+  end
+  return values
+end
+
+local function weight_of(value)
+  local weight = weights[value]
+  if not weight then
+    local rank, window = floor(value / 8), value % 8
+    weight = rank == 0 and HEAVIEST
+      or floor(ldexp(WINDOWS[window] * FIFTHS[rank % 5], 39 - 4 * floor(rank / 5)) + 0.5)
+    weights[value] = weight
+  end
+  return weight
+end
+
+-- A register that has seen what either has: the higher rank, and as much of the other as is within its window.
+local function joined(one, other)
+  local both = unions[256 * one + other]
+  if not both then
+    local high, low = max(one, other), min(one, other)
+    both = bor(high, band(rshift(8 + low % 8, floor(high / 8) - floor(low / 8)), 7))
+    unions[256 * one + other] = both
+  end
+  return both
 end
 
 -- A sketch that may be changed until somebody else knows of it.
 local function copied_sketch(sketch)
-  local counts, raised = {}, {}
-  for value = 1, HIGHEST + 1 do
-    counts[value] = sketch.counts[value]
+  local raised = {}
+  for spot, value in pairs(sketch.raised) do
+    raised[spot] = value
   end
-  for group, four in pairs(sketch.raised) do
-    raised[group] = four
-  end
-  return { counts = counts, raised = raised, many = sketch.many, key = sketch.key, base = sketch.base }
+  return { weight = sketch.weight, raised = raised, many = sketch.many, key = sketch.key, base = sketch.base }
 end
 
--- Of a copied sketch one group is now this number.
-local function raise(sketch, group, four)
-  if not sketch.raised[group] then
-    sketch.many = sketch.many + 1
+-- What has grown out of a sketch, once this register of it has changed: a copy, the first time.
+local function raise(sketch, grown, spot, before, after)
+  grown = grown == sketch and copied_sketch(sketch) or grown
+  grown.weight = grown.weight + (weight_of(after) - weight_of(before))
+  if not grown.raised[spot] then
+    grown.many = grown.many + 1
   end
-  sketch.raised[group] = four
+  grown.raised[spot] = after
+  return grown
 end
 
 -- The sketch of registers with these things in it; the same one if that makes no difference.
@@ -93,17 +124,13 @@ local function raised_by(sketch, things)
   end
   local grown = sketch
   for at = 1, #things, SIZE do
-    local high, low = unpacked(">I4I4", things, at)
-    local spot = floor(high / 262144)
-    local _, bits = frexp(high % 262144 * 4294967296 + low) -- of 50 bits: exact
-    local rank, group, left = HIGHEST - bits, floor(spot / 4), LEFT[spot % 4 + 1]
-    local four = group_of(grown, group)
-    local before = floor(four / left) % 64
-    if rank > before then
-      grown = grown == sketch and copied_sketch(sketch) or grown
-      local counts = grown.counts
-      counts[before + 1], counts[rank + 1] = counts[before + 1] - 1, counts[rank + 1] + 1
-      raise(grown, group, four + (rank - before) * left)
+    local first, second = unpacked(">I4I4", things, at)
+    local spot = floor(first * REGISTERS / 4294967296) -- below 2^46: exact
+    local _, bits = frexp(floor(second / 4)) -- of 30 bits
+    local before = register_of(grown, spot)
+    local after = joined(before, 8 * (HIGHEST - bits))
+    if after ~= before then
+      grown = raise(sketch, grown, spot, before, after)
     end
   end
   return grown
@@ -129,11 +156,8 @@ end
 
 -- The sketch of more things than a list has.
 local function registered(things)
-  local counts = { REGISTERS }
-  for value = 2, HIGHEST + 1 do
-    counts[value] = 0
-  end
-  return raised_by({ counts = counts, raised = {}, many = 0, base = rep("\0", REGISTERS * 6 / 8) }, things)
+  local empty = { weight = REGISTERS * HEAVIEST, raised = {}, many = 0, base = rep(char(EMPTY), REGISTERS) }
+  return raised_by(empty, things)
 end
 
 local function with_things(sketch, things)
@@ -156,44 +180,18 @@ local function with_things(sketch, things)
   return { list = table.concat(text) .. sub(list, done + 1) }
 end
 
--- What registers that nothing has reached add to the estimate, and what full ones do.
-local function sigma(x)
-  local y, z, before = 1, x, -1
-  while z ~= before do
-    x = x * x
-    before = z
-    z = z + x * y
-    y = y + y
-  end
-  return z
-end
-
-local function tau(x)
-  if x == 0 or x == 1 then
-    return 0
-  end
-  local y, z, before = 1, 1 - x, -1
-  while z ~= before do
-    x = sqrt(x)
-    before = z
-    y = 0.5 * y
-    local rest = 1 - x
-    z = z - rest * rest * y
-  end
-  return z / 3
-end
-
 local function count_of(sketch)
   if sketch.list then
     return #sketch.list / SIZE
   end
-  local counts = sketch.counts
-  local z = REGISTERS * tau(1 - counts[HIGHEST + 1] / REGISTERS)
-  for rank = HIGHEST - 1, 1, -1 do
-    z = 0.5 * (z + counts[rank + 1])
+  local y = sqrt(sqrt(sketch.weight / (REGISTERS * HEAVIEST)))
+  local u = max(0, (y - KNEE) / (1 - KNEE))
+  local bend = 0
+  for n = 1, #BEND do
+    bend = bend * u + BEND[n]
   end
-  z = z + REGISTERS * sigma(counts[1] / REGISTERS)
-  return floor(NUMERATOR / z + 0.5)
+  local curve = (1 - u) * (STRAIGHT * (1 + u) + u * u * bend)
+  return floor(REGISTERS * curve / (y * y * y * y * y) + 0.5)
 end
 
 -- How many of the things would be new; of registers nobody can tell: all of them.
@@ -214,26 +212,11 @@ local function united_sketch(one, other)
   if other.list then
     return with_things(one, other.list)
   end
-  registers_of(one)
-  registers_of(other)
-  local both = one
-  for group = 0, REGISTERS / 4 - 1 do
-    local mine, theirs = group_of(one, group), group_of(other, group)
-    if mine ~= theirs then
-      local four = mine
-      for n = 1, 4 do
-        local left = LEFT[n]
-        local before, rank = floor(mine / left) % 64, floor(theirs / left) % 64
-        if rank > before then
-          both = both == one and copied_sketch(one) or both
-          local counts = both.counts
-          counts[before + 1], counts[rank + 1] = counts[before + 1] - 1, counts[rank + 1] + 1
-          four = four + (rank - before) * left
-        end
-      end
-      if four ~= mine then
-        raise(both, group, four)
-      end
+  local mine, theirs, both = values_of(one), values_of(other), one
+  for at = 1, REGISTERS do
+    local after = joined(mine[at], theirs[at])
+    if after ~= mine[at] then
+      both = raise(one, both, at - 1, mine[at], after)
     end
   end
   return both
