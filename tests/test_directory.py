@@ -713,7 +713,7 @@ def test_a_writer_waits_for_another_only_so_long(file: Path, monkeypatch: pytest
 
 
 def test_event_loops_do_not_wait_for_each_others_answers() -> None:
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     async def slow(secret: str) -> Any:
         await asyncio.to_thread(both.wait)  # each loop has asked when the first is answered

@@ -47,7 +47,7 @@ print(asyncio.run(story()), "redis" in sys.modules)
 def test_the_first_request_needs_no_network_and_no_redis(tmp_path: Path) -> None:
     (tmp_path / "headgate.yaml").write_text(POLICY)
     said = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=300,
         env={"HEADGATE_PEPPER": "p" * 32, "PATH": ""}, check=False,
     )  # fmt: skip
     assert (said.stdout, said.stderr) == ("[200, 429] False\n", "")

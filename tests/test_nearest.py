@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from headgate.nearest import nearest, suggestion
+from headgate.nearest import _distance, nearest, suggestion
+from timing import ratio
 
 
 @pytest.mark.parametrize(
@@ -32,6 +31,14 @@ def test_the_nearest_word_is_offered_if_it_is_near(word: str, known: tuple[str, 
 def test_among_fifty_thousand_keys_it_is_found_in_a_moment() -> None:
     known = [f"k_{number * 2654435761 % 16**12:012x}" for number in range(50_000)]
     wanted = known[31_415]
-    begun = time.perf_counter()
-    assert nearest(wanted[:5] + wanted[6] + wanted[5] + wanted[7:] + "0", known) == wanted
-    assert time.perf_counter() - begun < 5
+    word = wanted[:5] + wanted[6] + wanted[5] + wanted[7:] + "0"
+
+    def found() -> None:
+        assert nearest(word, known) == wanted
+
+    def compared() -> None:
+        """A tenth of them, each to its last letter."""
+        for other in known[::10]:
+            _distance(word, other, len(word))
+
+    assert ratio(found, compared, tries=1) < 30  # measured: seven, for most are given up half-way

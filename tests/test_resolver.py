@@ -74,8 +74,8 @@ def test_what_a_store_did_not_answer_is_said_again_until_it_does() -> None:
         store = Ailing(failures=7)
         await store.there.transact([Reserve(b"r1", (TOKENS, LIFE), REPEAT), Reserve(b"r2", (TOKENS,), REPEAT)])
         resolver = Resolver(store, Random(1))
-        resolver.owe(Cancel(b"r1", (TOKENS, LIFE), REPEAT), patience=10)
-        resolver.owe(Settle(b"r2", (TOKENS.of(4),)), patience=10)
+        resolver.owe(Cancel(b"r1", (TOKENS, LIFE), REPEAT), patience=60)
+        resolver.owe(Settle(b"r2", (TOKENS.of(4),)), patience=60)
         await resolver.idle()
         assert await counted(store, TOKENS) == (4, 0)
         assert await counted(store, LIFE) == (0, 0)
@@ -89,7 +89,7 @@ def test_a_store_that_comes_back_gets_little_at_first_and_more_with_each_answer(
         store = Ailing(failures=70)
         resolver = Resolver(store)
         for n in range(4_000):
-            resolver.owe(Settle(b"%d" % n, (TOKENS,)), patience=10)
+            resolver.owe(Settle(b"%d" % n, (TOKENS,)), patience=60)
         await resolver.idle()
         assert sum(store.turns) == 4_070
         assert max(store.turns[:4]) <= BATCH, "while it fails, and when it comes back"
@@ -103,7 +103,7 @@ def test_one_lost_answer_repeats_no_other_command() -> None:
         store = Ailing(failures=1)
         resolver = Resolver(store)
         for n in range(BATCH):
-            resolver.owe(Cancel(b"%d" % n, (LIFE,), REPEAT), patience=10)
+            resolver.owe(Cancel(b"%d" % n, (LIFE,), REPEAT), patience=60)
         await resolver.idle()
         assert store.turns == [BATCH, 1]
 
@@ -120,7 +120,7 @@ def test_one_command_that_no_store_takes_keeps_nothing_else_back(
         await store.there.transact(asked)
         resolver = Resolver(store)
         for n in range(100):
-            resolver.owe(Settle(b"%d" % n, (TOKENS.of(1),)), patience=10)
+            resolver.owe(Settle(b"%d" % n, (TOKENS.of(1),)), patience=60)
         while len(resolver) > 1 or (await counted(store, TOKENS))[0] < 99:
             await asyncio.sleep(0.001)
         assert await counted(store, TOKENS) == (99, 10)
@@ -147,7 +147,7 @@ def test_what_is_owed_is_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     async def story() -> None:
         resolver = Resolver(Ailing(failures=10**6))
         for n in range(25):
-            resolver.owe(Settle(b"%d" % n, (TOKENS,)), patience=10)
+            resolver.owe(Settle(b"%d" % n, (TOKENS,)), patience=60)
         assert len(resolver) == 10
         assert [log["reason"] for log in logs(caplog)] == ["too many are owed"] * 15
         await resolver.close(patience=0)
@@ -163,7 +163,7 @@ def test_a_settlement_follows_its_holds_and_tells_each_outcome() -> None:
         await store.there.transact([Reserve(b"r", (TOKENS,), REPEAT), Merge(group, (TOKENS,))])
         resolver = Resolver(store)
         resolver.owe(
-            Settle(b"r", (TOKENS.of(3),)), 10, lambda command, outcome: seen.append(command.demands[0].place)
+            Settle(b"r", (TOKENS.of(3),)), 60, lambda command, outcome: seen.append(command.demands[0].place)
         )
         await resolver.idle()
         assert await counted(store, group) == (3, 0)
@@ -178,11 +178,11 @@ def test_what_a_closed_loop_left_behind_is_said_on_the_next_one() -> None:
 
     async def first() -> None:
         await store.there.transact([Reserve(b"r", (TOKENS,), REPEAT)])
-        resolver.owe(Settle(b"r", (TOKENS.of(3),)), patience=10)
+        resolver.owe(Settle(b"r", (TOKENS.of(3),)), patience=60)
         await asyncio.sleep(0)
 
     async def second() -> None:
-        await resolver.close(patience=5)
+        await resolver.close(patience=60)
         assert await counted(store, TOKENS) == (3, 0)
 
     asyncio.run(first())

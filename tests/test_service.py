@@ -123,11 +123,9 @@ def test_a_key_that_is_added_while_the_app_runs_is_known(service: Service, home:
                 "keys: []", f"keys:\n  - {{key: k_0123456789ab, org: acme, digest: {mark}, created: 2027-01-15}}"
             )
         )
-        for _ in range(200):
-            known = await service.gate.identify(b"hg_secret")
-            if known is not None:
-                break
-            await asyncio.sleep(LOOK)
+        async with asyncio.timeout(30):
+            while (known := await service.gate.identify(b"hg_secret")) is None:
+                await asyncio.sleep(LOOK)
         assert known is not None and (known.key, known.org) == ("k_0123456789ab", "acme")
         await service.stop()
 

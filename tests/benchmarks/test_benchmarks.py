@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def measured(script: str, file: Path, *options: str) -> Any:
     """What a benchmark writes with `--json`."""
     command = [sys.executable, BENCHMARKS / script, "--only", "headgate", "--rounds", "1", "--json", file, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "headgate" in done.stdout
     return json.loads(file.read_text())

@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "streams.py"
 def test_streams_are_measured_over_http_and_in_process_beside_the_bare_app(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     command = [sys.executable, SCRIPT, "--rounds", "1", "--chunks", "100", "--streams", "2", "--json", file]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr + done.stdout
     figures = json.loads(file.read_text())
     for way, count in (("http", 12), ("process", 9)):

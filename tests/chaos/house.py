@@ -170,7 +170,7 @@ class House:
         return {one.limit: (one.used, one.held) for one in found}
 
     async def quiet(
-        self, secret: str, address: str = "192.0.2.1", within: float = 15.0
+        self, secret: str, address: str = "192.0.2.1", within: float = 60.0
     ) -> dict[str, tuple[int, int]]:
         """What the ledger says when nothing is owed to it any more, and nothing is held for a moment."""
         await self.gate.resolver.idle()

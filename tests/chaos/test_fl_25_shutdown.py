@@ -19,7 +19,7 @@ SECRET, ADDRESS = secret_of("acme"), "127.0.0.1"
 GRACE = 1
 """Seconds that the server gives its responses."""
 
-BUSY = 4
+BUSY = 20
 """Seconds more than the promised one, for this machine is busy."""
 
 POLICY = f"""\

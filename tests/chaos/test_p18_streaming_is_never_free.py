@@ -24,7 +24,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from chaos.house import house, secret_of
 from chaos.server import served
-from sdk.line import PATIENCE, Line, serving
+from sdk.line import PATIENCE, WITHIN, Line, serving
 from sdk.upstream import WORD
 
 CHUNKS = 40
@@ -82,6 +82,7 @@ def left_after_every_chunk(line: Line, path: str, *, running: bool = False, **ho
         assert used["month"] == used["output"] and used["open"] == 0
         before = used["output"]
     assert abs(before - sum(range(CHUNKS + 1))) <= NEAR * (CHUNKS + 1)
+    assert sorted(line.waited)[len(line.waited) // 2] <= WITHIN
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis", pytest.param("cluster", marks=pytest.mark.chaos)])

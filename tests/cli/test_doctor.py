@@ -37,7 +37,7 @@ Make = Callable[..., Server]
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     # A machine that is busy with other tests is no slow network.
-    monkeypatch.setenv("HEADGATE_DEADLINE_MS", "5000")
+    monkeypatch.setenv("HEADGATE_DEADLINE_MS", "30000")
 
 
 def told(run: Run, *words: str) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -29,7 +29,7 @@ STATUS = re.compile(rb"HTTP/1\.\d (\d{3})")
 
 PARSERS = ("h11", "httptools")
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds within which a server on loopback must answer."""
 
 HEAD = "headgate: v1\npolicy: corpus\nmode: enforce\nzone: UTC\non_store_error: closed\n"

@@ -37,7 +37,7 @@ from headgate.testing.clusters import Cluster
 from headgate.testing.servers import Server
 from headgate.testing.story import LEASE, answer, ask, granted, held, on, standing, used
 
-PATIENT = 10.0
+PATIENT = 30.0
 MINUTE, YEAR = 60 * SECOND, 365 * 86_400 * SECOND
 P10, W10, B1K, T1K, ORG15 = (
     Rate(10, MINUTE), Rolling(10, MINUTE), Rate(1_000, MINUTE), Rate(1_000, MINUTE), Rate(15, MINUTE),
@@ -417,6 +417,8 @@ def killed_again_and_again(server: Server, rounds: int) -> None:
     async def round_of() -> None:
         until = asyncio.Event()
         load = asyncio.ensure_future(under_load(server.url, until))
+        while not await asyncio.to_thread(server.ask, "DBSIZE"):
+            await asyncio.sleep(0.001)
         await asyncio.sleep(0.03)
         server.kill()
         until.set()

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-PATIENCE = 60
+PATIENCE = 300
 """Seconds that one page's commands may take."""
 
 AT_ONCE = 2

@@ -18,7 +18,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds within which a server must answer and a ledger must have settled."""
 
 
@@ -42,7 +42,11 @@ class House:
     def environment(self) -> dict[str, str]:
         """What the example is started with, and nothing that this shell happens to have for headgate."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADGATE", "UVICORN_"))}
-        ours = {"HEADGATE_PEPPER": "a pepper for tests alone, of no use elsewhere", "ORIGIN_LOG": str(self.log)}
+        ours = {
+            "HEADGATE_PEPPER": "a pepper for tests alone, of no use elsewhere",
+            "HEADGATE_DEADLINE_MS": "30000",
+            "ORIGIN_LOG": str(self.log),
+        }
         return kept | ours | self.settings
 
     def new_key(self, org: str, plan: str) -> None:

@@ -3,12 +3,13 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from headgate.testing.servers import _free_port as free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -34,16 +35,14 @@ def typed(readme: str) -> str:
     ],
 )
 def test_a_readme_by_hand(example, let_in, asked, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     commands = typed((EXAMPLES / example / "README.md").read_text())
     script = re.sub(r"^EXAMPLE=.*$", f"EXAMPLE={EXAMPLES / example}", commands, flags=re.M).replace("8000", str(port))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADGATE", "UVICORN_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(
         ["bash", "-euc", f"trap 'kill $! 2>/dev/null || true' EXIT\n{script}\nwait $! || true"],
-        cwd=tmp_path, env=kept | {"PATH": path, "no_proxy": "localhost"}, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, env=kept | {"PATH": path, "no_proxy": "localhost"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     codes = re.findall(r"\b(200|429) ", ran.stdout)[-asked:]

@@ -28,7 +28,7 @@ WORKERS = 2
 STAY = 8
 """Requests on one connection: then another, which may reach the other worker."""
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 POLICY = f"""\
 headgate: v1
@@ -61,6 +61,7 @@ class House:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADGATE", "UVICORN_"))}
         return kept | {
             "HEADGATE_PEPPER": "a pepper for tests alone, of no use elsewhere",
+            "HEADGATE_DEADLINE_MS": "30000",
             "ORIGIN_COUNT": str(self.folder / "count"),
         }
 

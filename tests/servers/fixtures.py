@@ -146,5 +146,5 @@ def _tls_program() -> Path:
 def _speaks_tls(program: Path | str) -> bool:
     # Without a certificate it ends at once and says what it lacks; one without TLS says that it lacks that.
     asked = [program, "--port", "0", "--tls-port", "1", "--bind", "127.0.0.1"]
-    said = subprocess.run(asked, capture_output=True, text=True, timeout=10, cwd="/")
+    said = subprocess.run(asked, capture_output=True, text=True, timeout=60, cwd="/")
     return "tls-cert-file" in said.stdout

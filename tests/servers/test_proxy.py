@@ -12,7 +12,7 @@ import pytest
 
 from servers.proxy import Fate, Faults, Proxy, ProxyThread
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 def pack(*words: bytes) -> bytes:
@@ -155,7 +155,7 @@ def test_latency_holds_back_replies_and_lets_a_pipeline_through_at_once(tell):
         client.send(*[b"PING"] * 50)
         for _ in range(50):
             assert await client.line() == b"+PONG\r\n"
-        assert 0.1 <= time.monotonic() - begun < 1.0, "one latency, not fifty"
+        assert 0.1 <= time.monotonic() - begun < 2.5, "one latency, not fifty, which are 5 s"
 
     tell(story)
 

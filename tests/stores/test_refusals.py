@@ -89,7 +89,7 @@ class TestRefusalsBeforeSlicesOverValkey(TestRefusalsBeforeSlices):
 
     def make_store(self, clock: ManualClock) -> Store:
         self._server.flush()
-        sliced = SlicedStore(RedisStore(self._server.url, clock=clock, deadline=5), clock=Elapsed(clock))
+        sliced = SlicedStore(RedisStore(self._server.url, clock=clock, deadline=30), clock=Elapsed(clock))
         return EverybodySlices(RefusalsStore(sliced, clock=Elapsed(clock)))
 
 

@@ -99,12 +99,12 @@ class TestSlicesOverValkey(TestSlicesForEverybody):
 
     def make_store(self, clock: ManualClock) -> Store:
         self._server.flush()
-        inner = RedisStore(self._server.url, clock=clock, deadline=5)
+        inner = RedisStore(self._server.url, clock=clock, deadline=30)
         return EverybodySlices(SlicedStore(inner, clock=Elapsed(clock)))
 
     def make_peer(self, store: Store, clock: ManualClock) -> Store:
         return EverybodySlices(
-            SlicedStore(RedisStore(self._server.url, clock=clock, deadline=5), clock=Elapsed(clock))
+            SlicedStore(RedisStore(self._server.url, clock=clock, deadline=30), clock=Elapsed(clock))
         )
 
 
@@ -745,7 +745,7 @@ def test_a_slice_that_a_cancelled_caller_had_asked_for_is_given_back_without_fur
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         assert await held(house.shared, LIFE) > 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await held(house.shared, LIFE):
                 await asyncio.sleep(0.001)
 

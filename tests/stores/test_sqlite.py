@@ -34,6 +34,7 @@ from headgate.stores.sqlite.turn import Turn
 from headgate.testing import ManualClock
 
 LEASE = 60_000_000
+PATIENCE = 30
 MINUTE = 60_000_000
 
 
@@ -162,15 +163,16 @@ def test_a_refund_that_nobody_waits_for_any_more_is_given_all_the_same(path: str
     once, held = life(), Demand((b"acme", "held"), Total(100), 60, hold=True)
 
     async def story() -> None:
-        store = SqliteStore(path, wait=0.05)
+        store = SqliteStore(path)
         await ask(store, b"once", once)
         await ask(store, b"held", held)
         await ask(store, b"longer", held.of(5))
+        store._wait = 0.05
         with Turn(f"{path}-turn"):
             await no_answer(store, Cancel(b"once", (once,), LEASE))
             await no_answer(store, Settle(b"held", (held.of(7),)))
             await no_answer(store, Extend(b"longer", (held.of(3),), LEASE, step=1), Reserve(b"new", (once,), LEASE))
-        store._wait = 5
+        store._wait = PATIENCE
         await ask(store, b"after", life(who=b"other"))
         assert await used(store, once) == 0, "cancelled, and what was asked anew beside an extension is not charged"
         [seen] = await store.transact((Look((held,)),))
@@ -191,10 +193,11 @@ def test_a_hung_file_is_given_no_new_work_and_no_more_refunds_than_there_is_room
     one = life()
 
     async def story() -> None:
-        store = SqliteStore(path, wait=0.05)
+        store = SqliteStore(path)
         rids = [b"%d" % n for n in range(4)]
         for rid in rids:
             await ask(store, rid, one)
+        store._wait = 0.05
         with Turn(f"{path}-turn"):
             await no_answer(store, Reserve(b"hangs", (one,), LEASE))
             desk = store._desk
@@ -210,12 +213,13 @@ def test_a_hung_file_is_given_no_new_work_and_no_more_refunds_than_there_is_room
                 await no_answer(store, refund)
             with pytest.raises(StoreError, match="does not answer at present"):
                 await store.transact((refunds[3],))
-        store._wait = 5
-        for _ in range(200):
-            with suppress(StoreError):  # until the thread has come back
-                await ask(store, b"after", one)
-                break
-            await asyncio.sleep(0.01)
+        store._wait = PATIENCE
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(StoreError):  # until the thread has come back
+                    await ask(store, b"after", one)
+                    break
+                await asyncio.sleep(0.01)
         assert await used(store, one) == 2, "the one whose refund found no room, and the one after"
         await store.close()
 
@@ -253,11 +257,9 @@ def test_a_refund_that_the_file_did_not_take_is_tried_again_without_being_said_a
             with pytest.raises(StoreError, match="another program holds its write lock"):
                 await store.transact((Cancel(b"1", (life(),), LEASE),))
             backup.execute("ROLLBACK")
-        for _ in range(200):
-            if not await used(other, life()):
-                break
-            await asyncio.sleep(0.01)
-        assert await used(other, life()) == 0
+        async with asyncio.timeout(PATIENCE):
+            while await used(other, life()):
+                await asyncio.sleep(0.01)
         await store.close()
         await other.close()
 
@@ -302,13 +304,14 @@ def test_a_fault_of_ours_is_not_met_again_and_again_by_what_is_owed(
         return run(self, calls)
 
     async def story() -> None:
-        store = SqliteStore(path, wait=0.05)
+        store = SqliteStore(path)
         await ask(store, b"1", life())
+        store._wait = 0.05
         with Turn(f"{path}-turn"):
             await no_answer(store, Reserve(b"waits", (life(),), LEASE))
             await no_answer(store, Cancel(b"1", (life(),), LEASE))
             monkeypatch.setattr(LedgerFile, "run", poisoned)
-        store._wait = 5
+        store._wait = PATIENCE
         with suppress(StoreError):  # where it shares the one transaction that fails
             await ask(store, b"2", life())
         assert isinstance(await ask(store, b"3", life()), Granted)
@@ -330,7 +333,7 @@ def test_a_thread_that_could_not_be_started_is_told_at_once_and_started_at_the_n
             full.setattr(threading.Thread, "start", refused)
             for _ in range(2):
                 with pytest.raises(StoreError, match=r"no thread .* \(can't start new thread\)") as fault:
-                    await asyncio.wait_for(ask(store, b"1", life()), timeout=1)
+                    await asyncio.wait_for(ask(store, b"1", life()), timeout=PATIENCE)
                 assert fault.value.transient
             await store.close()
         assert isinstance(await ask(store, b"1", life()), Granted)

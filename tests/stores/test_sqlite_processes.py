@@ -145,8 +145,9 @@ def test_what_timed_out_behind_a_stopped_process_is_not_charged_when_the_file_co
         return "served"
 
     async def story() -> Any:
-        store = SqliteStore(str(path), wait=0.5)
+        store = SqliteStore(str(path))
         await store.transact((Reserve(b"first", (life,), LEASE),))
+        store._wait = 0.5
         with stopped_with_the_turn(path):
             await asyncio.gather(*[abandoned(store, b"first-%d" % n) for n in range(50)])
             # A second after the file was last heard of, nobody waits in vain any more.
@@ -155,11 +156,12 @@ def test_what_timed_out_behind_a_stopped_process_is_not_charged_when_the_file_co
             ]
             assert rounds[-1] == ["refused at once"] * 5
         store._wait = PATIENCE
-        for _ in range(500):
-            with suppress(StoreError):  # until the thread has come back
-                await store.transact((Reserve(b"last", (life,), LEASE),))
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(StoreError):  # until the thread has come back
+                    await store.transact((Reserve(b"last", (life,), LEASE),))
+                    break
+                await asyncio.sleep(0.01)
         [seen] = await store.transact((Look((life,)),))
         await store.close()
         return seen.balances[0]  # type: ignore[union-attr]

@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from headgate.quota.command import Demand, Granted, Reserve
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Rolling, Total
-from headgate.stores import Store, open_store
+from headgate.stores import SqliteStore, Store, open_store
 
 LEASE = 600_000_000
+
+PATIENCE = 60
+"""Seconds that a call may take: the disk is not ours alone."""
+
 HOUR = 3_600_000_000
 
 
@@ -43,6 +47,8 @@ async def caller(store: Store, name: str, numbers: Iterator[int], asked: tuple[D
 
 async def main(uri: str, name: str, tasks: int, asks: int, limit: int, hold: bool) -> None:
     store = open_store(uri)
+    if isinstance(store, SqliteStore):
+        store._wait = PATIENCE
     numbers = iter(range(asks))
     asked = demands(name, limit, hold)
     await asyncio.gather(*[caller(store, name, numbers, asked) for _ in range(tasks)])

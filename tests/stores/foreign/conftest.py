@@ -20,17 +20,16 @@ from limits.aio.storage import MemoryStorage
 from headgate.clock import Clock
 from headgate.stores.foreign import ForeignStore
 from headgate.stores.foreign.counters import Counters
+from headgate.testing.servers import _free_port as free_port
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Memcached:
     """A server on a free port of 127.0.0.1. It can be emptied, stopped, started in place, and made to hang."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.uri = f"memcached://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -162,7 +162,7 @@ def test_several_processes_over_one_memcached_admit_exactly_the_limit(memcached:
         )
         for n in range(3)
     ]  # fmt: skip
-    found = [verdict for worker in workers for verdict in worker.communicate(timeout=120)[0].split()]
+    found = [verdict for worker in workers for verdict in worker.communicate(timeout=300)[0].split()]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     assert len(found) == 240
     assert sum(verdict.startswith("+") for verdict in found) == 100

@@ -22,7 +22,7 @@ from headgate.testing.servers import Server
 from headgate.testing.story import on
 from servers.sentinels import Sentinels
 
-PATIENT = 5.0
+PATIENT = 30.0
 LOOK = (Look((on("life", Total(9)),)),)
 
 Doing = Callable[[RedisStore], Awaitable[None]]

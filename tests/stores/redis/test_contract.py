@@ -11,7 +11,7 @@ from headgate.testing.clusters import Cluster
 from headgate.testing.servers import Server
 from headgate.testing.stores import StoreContract
 
-PATIENT = 5.0
+PATIENT = 30.0
 """Seconds: on a busy machine a test is no measurement."""
 
 

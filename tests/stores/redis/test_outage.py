@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -20,12 +21,19 @@ from headgate.stores.redis import RedisStore
 from headgate.stores.redis.wire import node as nodes
 from headgate.testing.servers import Server
 from servers.proxy import Fate, Faults, Proxy
+from timing import Took, took
 
 LEASE = 60_000_000
-PATIENT = 5.0
+PATIENT = 30.0
 DEADLINE = 0.025
 GRACE = 0.010
 """Seconds by which an answer may come after the deadline."""
+
+TRIES = 20
+"""Others use this machine, too: what must be quick is quick in one of so many tries."""
+
+ENOUGH = 0.3
+"""Seconds in which a server answers, though others use this machine, too."""
 
 SECRET = "hunter2"
 NUMBERS = count()
@@ -48,6 +56,12 @@ async def opened(url: str, deadline: float = PATIENT) -> AsyncIterator[RedisStor
         await store.close()
 
 
+async def patiently_used(server: Server) -> int:
+    """What the server itself says, past everything that spoils or hurries the way to it."""
+    async with opened(server.url) as store:
+        return await used(store)
+
+
 async def used(store: RedisStore) -> int:
     [seen] = await store.transact((Look((life(),)),))
     assert isinstance(seen, Seen)
@@ -55,15 +69,34 @@ async def used(store: RedisStore) -> int:
     return 0 if balance is None else balance.used
 
 
-async def fault_of(store: RedisStore, rid: bytes = b"1") -> tuple[StoreError, float]:
-    """The fault of one call, and how long (seconds) it took."""
-    begun = time.perf_counter()
+async def waited(store: RedisStore, rid: bytes) -> tuple[bool, Took]:
+    """Whether one call was answered, and how long it took."""
+    call = asyncio.ensure_future(store.transact(ask(rid)))
+    seconds = await took(call, DEADLINE)
+    return call.exception() is None, seconds
+
+
+async def fault_of(store: RedisStore, rid: bytes = b"1") -> tuple[StoreError, Took]:
+    """The fault of one call, and how long it took."""
+    call = asyncio.ensure_future(store.transact(ask(rid)))
+    seconds = await took(call, DEADLINE)
     with pytest.raises(StoreError) as told:
-        await store.transact(ask(rid))
-    return told.value, time.perf_counter() - begun
+        call.result()
+    return told.value, seconds
 
 
-async def healed(store: RedisStore, within: float) -> float:
+def in_time(calls: Sequence[Took]) -> None:
+    """The usual call has waited for the deadline and its grace at most, but for what this machine was late, and nine
+    of ten not for another deadline; and the quickest that waited, with nothing taken off: nothing but the machine has
+    kept the loop itself."""
+    own = sorted(one.own for one in calls)
+    assert own[len(own) // 2] <= DEADLINE + GRACE, own
+    assert own[len(own) * 9 // 10] <= 2 * DEADLINE + GRACE, own
+    late = [one for one in calls if one > DEADLINE / 2]
+    assert not late or min(late) <= DEADLINE + GRACE, late
+
+
+async def healed(store: RedisStore, within: float = PATIENT) -> float:
     """How long (seconds) until a call is answered."""
     begun = time.perf_counter()
     while time.perf_counter() - begun < within:
@@ -76,10 +109,34 @@ async def healed(store: RedisStore, within: float) -> float:
     raise AssertionError(f"no answer within {within} s")
 
 
+async def left_alone(store: RedisStore) -> None:
+    """Returns when nobody asks the server any more, but for a probe."""
+    async with asyncio.timeout(PATIENT):
+        while "nobody asks again" not in str((await fault_of(store, b"away-%d" % next(NUMBERS)))[0]):
+            continue
+
+
+async def back_within(
+    seconds: float, store: RedisStore, away: Callable[[], object], back: Callable[[], object]
+) -> None:
+    """A server that is away, and is left alone, is in use so many seconds after it is back, in one of a few tries: a
+    probe that this machine did not answer in time is followed by another a second later."""
+    took: list[float] = []
+    while not took or took[-1] > seconds:
+        assert len(took) < TRIES, took
+        if took:
+            away()
+            await left_alone(store)
+        back()
+        took.append(await healed(store))
+
+
 async def punctual(work: Callable[[], Awaitable[float]]) -> None:
-    """A duration is within the deadline and its grace, in one of a few tries: others use this machine, too."""
-    took = [await work() for _ in range(3)]
-    assert min(took) <= DEADLINE + GRACE, took
+    """A duration is within the deadline and its grace, in one of a few tries."""
+    took: list[float] = []
+    while not took or took[-1] > DEADLINE + GRACE:
+        assert len(took) < TRIES, took
+        took.append(await work())
 
 
 # Lost on the way.
@@ -112,7 +169,7 @@ def test_with_one_reply_in_ten_lost_nobody_is_charged_twice(valkey: Server) -> N
                     granted += isinstance(told, list)
                     unknown += isinstance(told, StoreError) and told.unknown
             proxy.heal()
-            await healed(store, 5)
+            await healed(store)
             count = await used(store) - 1
             assert granted <= count <= granted + unknown
             assert granted > 250
@@ -124,16 +181,17 @@ def test_with_one_reply_in_ten_lost_nobody_is_charged_twice(valkey: Server) -> N
 
 
 def test_where_nothing_listens_the_very_first_call_is_told_so_at_once() -> None:
+    async def first(url: str) -> float:
+        async with opened(url, DEADLINE) as store:
+            fault, took = await fault_of(store)
+            assert SECRET not in str(fault)
+            assert (fault.transient, fault.unknown) == (True, False)
+            return took if "nothing listens there" in str(fault) else PATIENT
+
     async def story() -> None:
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
-            url = f"redis://:{SECRET}@127.0.0.1:{bound.getsockname()[1]}"
-            async with opened(url, DEADLINE) as store:
-                fault, took = await fault_of(store)
-                assert "nothing listens there" in str(fault)
-                assert SECRET not in str(fault)
-                assert (fault.transient, fault.unknown) == (True, False)
-                assert took <= DEADLINE + GRACE
+            await punctual(lambda: first(f"redis://:{SECRET}@127.0.0.1:{bound.getsockname()[1]}"))
 
     asyncio.run(story())
 
@@ -185,7 +243,7 @@ def test_a_resolver_that_hangs_costs_one_thread_and_nobody_more_than_the_deadlin
             while time.perf_counter() - begun < 1.5:
                 took.append((await fault_of(store))[1])
                 await asyncio.sleep(0.01)
-            assert sorted(took)[len(took) * 9 // 10] <= DEADLINE + GRACE
+            in_time(took)
             assert asked == ["slowly.invalid"]
             hangs.set()
 
@@ -200,15 +258,33 @@ def test_a_resolver_that_hangs_costs_one_thread_and_nobody_more_than_the_deadlin
 def test_answers_that_wait_in_the_socket_while_the_loop_is_busy_are_in_time(
     valkey: Server, runs: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
+    def carried_out() -> int:
+        return int(valkey.ask("INFO", "commandstats")["cmdstat_evalsha"]["calls"])
+
     async def story() -> None:
-        async with opened(valkey.url, DEADLINE) as store:
-            await healed(store, 5)
-            for n in range(5):
-                call = asyncio.ensure_future(store.transact(ask(b"%d" % n)))
-                for _ in range(3):
+        async with opened(valkey.url, ENOUGH) as store:
+            for _ in range(2):  # the script is known
+                await healed(store)
+            [here] = store._lines.values()
+            connection = here.line.nodes[0].connection
+            assert connection is not None
+            wire = connection._writer.get_extra_info("socket")
+            waited = 0
+            for n in range(TRIES):
+                before, call = carried_out(), asyncio.ensure_future(store.transact(ask(b"%d" % n)))
+                while carried_out() == before and not call.done():
                     await asyncio.sleep(0)
-                time.sleep(2 * DEADLINE)
+                if call.done():  # it was read at once, or this machine is very busy
+                    await asyncio.wait({call})
+                    call.exception()
+                    continue
+                assert select.select([wire], [], [], PATIENT)[0]
+                time.sleep(2 * ENOUGH)
                 assert type((await call)[0]) is Granted
+                waited += 1
+                if waited == 2:
+                    return
+            raise AssertionError("no answer waited")
 
     with asyncio.Runner(loop_factory=runs) as runner:
         runner.run(story())
@@ -231,22 +307,30 @@ def test_a_black_hole_holds_nobody_for_longer_than_the_deadline_and_is_left_alon
 ) -> None:
     async def story() -> None:
         async with Proxy(valkey.address) as proxy, opened(proxy.url, DEADLINE) as store:
-            await healed(store, 5)
+            await healed(store)
             proxy.faults = Faults(hole=True)
-            took, begun = [], time.perf_counter()
+            took: list[Took] = []
             told: list[StoreError] = []
-            while time.perf_counter() - begun < 1.0:
+            lasted = 0.0
+            while lasted < 1.0:
                 faults = await asyncio.gather(*[fault_of(store, b"%d" % n) for n in range(20)])
                 took += [seconds for _, seconds in faults]
                 told += [fault for fault, _ in faults]
                 if "nobody asks again" in str(told[-1]):
                     break
+                lasted += took[-1].own
             assert all(fault.transient for fault in told)
             assert told[0].unknown, "it was sent"
-            assert (told[-1].unknown, took[-1] < 0.01) == (False, True), "nobody waits for who is left alone"
-            assert sorted(took)[len(took) // 2] <= DEADLINE + GRACE
-            proxy.heal()
-            assert await healed(store, 3) <= 2.0
+            in_time(took)
+            assert (told[-1].unknown, "nobody asks again" in str(told[-1])) == (False, True)
+
+            async def told_off() -> float:
+                """Nobody waits for who is left alone; the probe does."""
+                fault, seconds = await fault_of(store)
+                return DEADLINE + seconds if "nobody asks again" in str(fault) else PATIENT
+
+            await punctual(told_off)
+            await back_within(2.0, store, lambda: setattr(proxy, "faults", Faults(hole=True)), proxy.heal)
 
     asyncio.run(story())
 
@@ -254,13 +338,17 @@ def test_a_black_hole_holds_nobody_for_longer_than_the_deadline_and_is_left_alon
 def test_a_connection_whose_peer_is_gone_without_a_word_is_given_up(valkey: Server) -> None:
     async def story() -> None:
         async with Proxy(valkey.address) as proxy, opened(proxy.url, DEADLINE) as store:
-            await healed(store, 5)
-            before = proxy.accepted
-            proxy.half_open()
-            fault, _ = await fault_of(store)
-            assert fault.unknown
-            assert await healed(store, 3) <= 1.0
-            assert proxy.accepted == before + 1
+            took: list[tuple[float, int]] = []
+            while not took or took[-1] > (1.0, 1):  # where this machine is late, a second connection may be made
+                assert len(took) < TRIES, took
+                await healed(store)
+                before = proxy.accepted
+                proxy.half_open()
+                fault, _ = await fault_of(store)
+                assert fault.unknown
+                seconds = await healed(store)
+                took.append((max(1.0, seconds), proxy.accepted - before))
+            assert took[-1][1] == 1
 
     asyncio.run(story())
 
@@ -271,17 +359,19 @@ def test_a_slow_server_keeps_nobody_beyond_the_deadline_and_late_answers_go_nowh
 ) -> None:
     async def story() -> None:
         async with Proxy(valkey.address) as proxy, opened(proxy.url, DEADLINE) as store:
-            await healed(store, 5)
-            before = await used(store)
+            await healed(store)
+            before, number = await patiently_used(valkey), next(NUMBERS)
             proxy.faults = Faults(latency=delay)
-            took: list[float] = []
+            told: list[tuple[bool, Took]] = []
             for n in range(30):
-                faults = await asyncio.gather(*[fault_of(store, b"%d-%d" % (n, m)) for m in range(5)])
-                took += [seconds for _, seconds in faults]
-            assert sorted(took)[len(took) * 9 // 10] <= DEADLINE + GRACE
-            proxy.heal()
-            assert await healed(store, 3) <= 2.0
-            assert before < await used(store) <= before + 151 + 100
+                told += await asyncio.gather(*[waited(store, b"%d-%d" % (n, m)) for m in range(5)])
+            in_time([seconds for _, seconds in told])
+            served = [seconds for answered, seconds in told if answered]
+            # Where this machine was late, an answer that had come meanwhile is one.
+            assert len(served) < len(told) / 2 and all(seconds >= delay for seconds in served)
+            await back_within(2.0, store, lambda: setattr(proxy, "faults", Faults(latency=delay)), proxy.heal)
+            asked = 150 + next(NUMBERS) - number
+            assert before < await patiently_used(valkey) <= before + asked
 
     asyncio.run(story())
 
@@ -289,13 +379,16 @@ def test_a_slow_server_keeps_nobody_beyond_the_deadline_and_late_answers_go_nowh
 def test_one_pause_of_the_server_costs_the_calls_in_it_and_no_more(valkey: Server) -> None:
     async def story() -> None:
         async with Proxy(valkey.address) as proxy, opened(proxy.url, DEADLINE) as store:
-            await healed(store, 5)
-            proxy.faults = Faults(hole=True)
-            before = proxy.accepted
-            await asyncio.gather(*[fault_of(store, b"%d" % n) for n in range(50)])
-            proxy.heal()
-            await healed(store, 0.5)
-            assert proxy.accepted == before
+            took: list[tuple[float, int]] = []
+            while not took or took[-1] > (0.5, 0):
+                assert len(took) < TRIES, took
+                await healed(store)
+                proxy.faults = Faults(hole=True)
+                before = proxy.accepted
+                await asyncio.gather(*[fault_of(store, b"%d" % n) for n in range(50)])
+                proxy.heal()
+                seconds = await healed(store)
+                took.append((max(0.5, seconds), proxy.accepted - before))
 
     asyncio.run(story())
 
@@ -303,17 +396,20 @@ def test_one_pause_of_the_server_costs_the_calls_in_it_and_no_more(valkey: Serve
 def test_while_a_server_is_left_alone_one_call_a_second_goes_along_with_a_probe(valkey: Server) -> None:
     async def story() -> None:
         async with Proxy(valkey.address) as proxy, opened(proxy.url, DEADLINE) as store:
-            await healed(store, 5)
-            proxy.faults = Faults(refuse=True)
-            proxy.cut()
+            await healed(store)
+
+            def away() -> None:
+                proxy.faults = Faults(refuse=True)
+                proxy.cut()
+
+            away()
             begun, waited = time.perf_counter(), 0
-            while time.perf_counter() - begun < 2.5:
+            while (lasted := time.perf_counter() - begun) < 2.5:
                 fault, _ = await fault_of(store)
                 waited += "nobody asks again" not in str(fault)
                 await asyncio.sleep(0.002)
-            assert waited <= 3 + 4, "a few before it opens, then one a second"
-            proxy.heal()
-            assert await healed(store, 3) <= 2.0
+            assert waited <= 3 + 2 + lasted, "a few before it opens, then one a second"
+            await back_within(2.0, store, away, proxy.heal)
 
     asyncio.run(story())
 
@@ -326,27 +422,29 @@ def test_a_server_that_restarts_is_found_again(make_server: Callable[..., Server
 
     async def story() -> None:
         async with opened(server.url, DEADLINE) as store:
-            await healed(store, 5)
-            before = await used(store)
+            await healed(store)
+            before = await patiently_used(server)
             for how in (server.kill, server.shut_down):
                 how()
                 fault, took = await fault_of(store)
                 assert fault.transient
-                assert took <= DEADLINE + GRACE * 3
-                server.start()
-                assert await healed(store, 3) <= 2.0
-            assert await used(store) >= before + 2
+                assert took.own <= DEADLINE + GRACE * 3
+                await back_within(2.0, store, how, server.start)
+            assert await patiently_used(server) >= before + 2
 
     asyncio.run(story())
 
 
 def test_an_idle_connection_that_was_cut_is_replaced_without_a_word(valkey: Server) -> None:
     async def story() -> None:
-        async with Proxy(valkey.address) as proxy, opened(proxy.url, DEADLINE) as store:
-            await healed(store, 5)
+        async with Proxy(valkey.address) as proxy, opened(proxy.url) as store:
+            await healed(store)
+            [here] = store._lines.values()
             for reset in (True, False):
                 proxy.cut(reset=reset)
-                await asyncio.sleep(0.01)
+                async with asyncio.timeout(PATIENT):
+                    while here.line.nodes[0].connection is not None:
+                        await asyncio.sleep(0.001)
                 assert type((await store.transact(ask(b"again-%d" % reset)))[0]) is Granted
 
     asyncio.run(story())
@@ -395,7 +493,7 @@ def test_a_server_that_forgets_when_it_is_full_is_not_used_until_that_is_mended(
             assert "CONFIG SET maxmemory-policy noeviction" in str(fault)
             assert not fault.transient
             server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
-            await healed(store, 3)
+            await healed(store)
 
     asyncio.run(story())
 
@@ -410,13 +508,13 @@ def test_a_server_that_is_told_to_forget_while_it_is_used_is_left_within_a_minut
         async with opened(server.url) as store:
             await store.transact(ask(b"1"))
             server.ask("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
-            until = time.perf_counter() + 5
+            until = time.perf_counter() + PATIENT
             with pytest.raises(StoreError, match="gives fresh windows"):
                 while time.perf_counter() < until:
                     await store.transact(ask(b"%d" % next(NUMBERS)))
                     await asyncio.sleep(0.01)
             server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
-            await healed(store, within=5)
+            await healed(store)
 
     asyncio.run(story())
 
@@ -432,7 +530,7 @@ def test_a_server_that_has_as_many_clients_as_it_takes_says_so(make_server: Call
                 writer.close()
             assert "maxclients" in str(fault)
             assert fault.transient
-            await healed(store, 3)
+            await healed(store)
 
     asyncio.run(story())
 
@@ -526,7 +624,7 @@ FIT = info(redis_version="7.2.4", redis_mode="standalone", role="master")
 )
 def test_what_a_server_says_instead_of_an_outcome_is_told(reply: bytes, says: str, unknown: bool) -> None:
     async def story() -> None:
-        async with answering(FIT, reply) as url, opened(url, 0.5) as store:
+        async with answering(FIT, reply) as url, opened(url) as store:
             fault, _ = await fault_of(store)
             with pytest.raises(StoreError, match=says):
                 raise fault
@@ -537,7 +635,7 @@ def test_what_a_server_says_instead_of_an_outcome_is_told(reply: bytes, says: st
 
 def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
     async def story() -> None:
-        async with answering(FIT, b"-BUSY x\r\n+OK\r\n") as url, opened(url, 0.5) as store:
+        async with answering(FIT, b"-BUSY x\r\n+OK\r\n") as url, opened(url) as store:
             await fault_of(store)
             await asyncio.sleep(0)
             [here] = store._lines.values()

@@ -19,7 +19,7 @@ from headgate.testing.servers import Server
 from headgate.testing.stores import StoreContract
 from servers.replicated import Replicated
 
-PATIENT = 5.0
+PATIENT = 30.0
 USER = "few"
 
 

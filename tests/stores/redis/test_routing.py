@@ -21,9 +21,10 @@ from headgate.testing.servers import Server
 from servers.proxy import Proxy
 from servers.replicated import Replicated
 from servers.sentinels import Sentinels
+from timing import took
 
 LEASE = 60_000_000
-PATIENT = 5.0
+PATIENT = 30.0
 
 
 def life(who: bytes = b"acme") -> Demand:
@@ -54,7 +55,7 @@ async def used(store: RedisStore, who: bytes = b"acme") -> int:
     return 0 if balance is None else balance.used
 
 
-async def persistently(store: RedisStore, rid: bytes, who: bytes = b"acme", within: float = 10.0) -> list[Outcome]:
+async def persistently(store: RedisStore, rid: bytes, who: bytes = b"acme", within: float = PATIENT) -> list[Outcome]:
     """The same, said until it is answered."""
     end = time.perf_counter() + within
     while True:
@@ -102,7 +103,7 @@ def test_a_master_that_dies_is_replaced_within_what_the_sentinels_need(sentinels
         async with opened(sentinels.url, 0.05) as store:
             await persistently(store, b"before")
             sentinels.primary.kill()
-            await persistently(store, b"after", within=20)
+            await persistently(store, b"after", within=60)
 
     asyncio.run(story())
 
@@ -130,7 +131,7 @@ def test_what_sentinels_do_not_know_is_told(sentinels: Sentinels) -> None:
 
 def test_replicated_is_answered_when_a_replica_has_it(primary: Replicated) -> None:
     async def story() -> None:
-        async with opened(primary.primary.url, 0.5, durability="replicated") as store:
+        async with opened(primary.primary.url, durability="replicated") as store:
             outcomes = await asyncio.gather(*[store.transact(ask(b"%d" % n)) for n in range(100)])
             assert all(type(outcome) is Granted for [outcome] in outcomes)
             keys = primary.primary.ask("DBSIZE")
@@ -142,15 +143,17 @@ def test_replicated_is_answered_when_a_replica_has_it(primary: Replicated) -> No
 def test_what_no_replica_has_is_unknown(primary: Replicated) -> None:
     async def story() -> None:
         async with opened(primary.primary.url, 0.1, durability="replicated") as store:
-            await store.transact(ask(b"1"))
+            await persistently(store, b"1")
             primary.replica.pause()
-            begun = time.perf_counter()
+            call = asyncio.ensure_future(store.transact(ask(b"2")))
+            seconds = await took(call, 0.1)
             with pytest.raises(StoreError, match="no replica took it within 100 ms") as told:
-                await store.transact(ask(b"2"))
+                call.result()
             assert (told.value.transient, told.value.unknown) == (True, True)
-            assert time.perf_counter() - begun < 0.15
+            assert seconds.own < 0.15
             primary.replica.resume()
             await persistently(store, b"3")
+        async with opened(primary.primary.url) as store:
             assert await used(store) == 3
 
     asyncio.run(story())
@@ -158,7 +161,7 @@ def test_what_no_replica_has_is_unknown(primary: Replicated) -> None:
 
 def test_what_was_lost_before_a_replica_had_it_is_unknown_and_not_asked_again(primary: Replicated) -> None:
     async def story() -> None:
-        async with Proxy(primary.primary.address) as proxy, opened(proxy.url, 1.0, durability="replicated") as store:
+        async with Proxy(primary.primary.address) as proxy, opened(proxy.url, durability="replicated") as store:
             await store.transact(ask(b"1"))
             primary.replica.pause()
             call = asyncio.ensure_future(store.transact(ask(b"2")))
@@ -175,7 +178,7 @@ def test_what_was_lost_before_a_replica_had_it_is_unknown_and_not_asked_again(pr
 
 def test_many_calls_wait_for_replicas_together(primary: Replicated) -> None:
     async def story() -> None:
-        async with Proxy(primary.primary.address) as proxy, opened(proxy.url, 2.0, durability="replicated") as store:
+        async with Proxy(primary.primary.address) as proxy, opened(proxy.url, durability="replicated") as store:
 
             async def caller(n: int) -> None:
                 for m in range(20):
@@ -272,15 +275,25 @@ def test_a_node_that_dies_is_replaced_and_the_others_go_on(fresh_cluster: Cluste
             for n, who in enumerate(ORGS):
                 await persistently(store, b"before-%d" % n, who)
             victim = fresh_cluster.primaries()[0]
+
+            def taken_over() -> bool:
+                return fresh_cluster.owner(slot_of(mine[0])) is not victim
+
             mine = [who for who in ORGS if fresh_cluster.owner(slot_of(who)) is victim]
             others = [who for who in ORGS if who not in mine]
             victim.kill()
+            after = asyncio.ensure_future(persistently(store, b"after", mine[0], within=60))
+            with meanwhile(lambda: fresh_cluster.until("fail over", taken_over)) as failing_over:
+                meantime = 0
+                for n, who in enumerate(others):
+                    assert type((await persistently(store, b"others-%d" % n, who))[0]) is Granted
+                    meantime += not after.done()
+                assert meantime >= len(others) / 4, "nobody waits for the one that died"
+                while failing_over.is_alive():
+                    await asyncio.sleep(0.01)
             begun = time.perf_counter()
-            for n, who in enumerate(others):
-                assert type((await persistently(store, b"others-%d" % n, who, within=0.5))[0]) is Granted
-            await persistently(store, b"after", mine[0], within=20)
-            took = time.perf_counter() - begun
-            assert took <= 1.0 + 3.0 + 4.0, took  # node-timeout + 3 s, and some for a busy machine
+            await after
+            assert time.perf_counter() - begun <= 3.0 + 4.0, "3 s after the cluster, and some for a busy machine"
 
     asyncio.run(story())
 
@@ -299,10 +312,14 @@ def test_what_is_no_cluster_is_told_and_then_nobody_waits(valkey: Server) -> Non
         async with opened(f"redis+cluster://127.0.0.1:{valkey.port}") as store:
             with pytest.raises(StoreError, match="no node of a cluster; write redis://"):
                 await store.transact(ask(b"1"))
-            begun = time.perf_counter()
-            with pytest.raises(StoreError, match="nobody asks again"):
-                await store.transact(ask(b"2"))
-            assert time.perf_counter() - begun < 0.1
+            waited = []
+            for n in range(20):  # now and then one asks whether it has changed
+                begun = time.perf_counter()
+                with pytest.raises(StoreError) as told:
+                    await store.transact(ask(b"2-%d" % n))
+                if "nobody asks again" in str(told.value):
+                    waited.append(time.perf_counter() - begun)
+            assert len(waited) >= 10 and min(waited) < 0.1
 
     asyncio.run(story())
 

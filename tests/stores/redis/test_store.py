@@ -23,7 +23,7 @@ from headgate.testing.servers import Server
 from servers.proxy import Proxy
 
 LEASE = 60_000_000
-PATIENT = 5.0
+PATIENT = 30.0
 HUGE = 2**40
 
 
