@@ -228,6 +228,18 @@ def test_a_long_body_that_is_no_json_object_is_not_waited_for(stage):
     assert asyncio.run(found.receive())["body"].startswith(b"\x89PNG") and len(taken) == 1
 
 
+@pytest.mark.parametrize("part", [b" " * 60_000, b"", b"{" + b" " * 60_000])
+def test_a_body_that_never_begins_is_not_waited_for_either(part):
+    taken: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        taken.append(1)
+        return {"type": "http.request", "body": part, "more_body": True}
+
+    found = asyncio.run(peek(receive, 65_536))
+    assert found.why_not == "cut" and len(taken) <= 5_000
+
+
 def test_a_client_that_leaves_while_its_body_is_looked_at_is_told_to_the_app(stage):
     app = stage.app(Limit("big", REQUESTS, ("key",), {"": Total(1)}, **BIG))
     seen: list[str] = []

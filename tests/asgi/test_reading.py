@@ -36,6 +36,7 @@ from asgi.upstream import (
     usage,
 )
 from headgate.asgi import HeadgateMiddleware
+from headgate.asgi.metering.asking import LARGEST
 from headgate.quota.meter import MILLION, Meter, Sum
 
 CACHED, REASONING = Meter("cached_tokens", PRESET), Meter("reasoning_tokens", PRESET)
@@ -195,7 +196,7 @@ def test_a_sum_may_weigh_what_the_app_says(stage, limits):
 # --- usage that is asked for, and hidden
 
 
-def asked_of(stage: Any, body: bytes) -> tuple[Any, bytes, dict[bytes, bytes]]:
+def asked_of(stage: Any, body: bytes, headers: Any = ()) -> tuple[Any, bytes, dict[bytes, bytes]]:
     """An answer that tells its usage if it is asked to, what the app was asked, and with which headers."""
     got: list[bytes] = []
     told: list[dict[bytes, bytes]] = []
@@ -211,7 +212,7 @@ def asked_of(stage: Any, body: bytes) -> tuple[Any, bytes, dict[bytes, bytes]]:
         await Stream(5, reports=asks)(scope, lambda: asyncio.sleep(0, {"type": "http.request"}), send)
 
     app = stage.app(total(INPUT), total(OUTPUT), behind=behind, include_usage=True)
-    headers = [(b"content-length", b"%d" % len(body))]
+    headers = [(b"content-length", b"%d" % len(body)), *headers]
     answer = stage.ask(app, method="POST", body=[body[:9], body[9:]], headers=headers)
     assert used(stage, app) == {"input_tokens": 7, "output_tokens": 5}
     return answer, got[0], told[0]
@@ -233,6 +234,88 @@ def test_who_asks_for_the_usage_sees_it(stage):
     answer, got, _ = asked_of(stage, body)
     assert got == body
     assert answer.body == token() * 5 + last(7, 5) + event("[DONE]")
+
+
+EVASIONS = {
+    "a header of another API": (b"%s", [(b"anthropic-version", b"2023-06-01")]),
+    "blanks beyond what is looked at": (b"%s" + b" " * 200_000, []),
+    "a byte order mark": (b"\xef\xbb\xbf%s", []),
+}
+
+
+@pytest.mark.parametrize("how", EVASIONS)
+def test_nobody_gets_round_being_asked(stage, how):
+    body = json.dumps({"model": "m", "stream": True, "system": "x", "messages": []}).encode()
+    frame, headers = EVASIONS[how]
+    _, got, _ = asked_of(stage, frame % body, headers)
+    assert json.loads(got)["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"stream": true, "messages": ["\n"]}', [], 400),
+        (b'{"stream": true, "messages": []}', [(b"content-encoding", b"x")], 400),
+        (gzip.compress(b'{"stream": true, "messages": []}'), [(b"content-encoding", b"gzip")], 400),
+        (b'{"stream": true, "messages": []' + b" " * LARGEST, [], 413),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(stage, limits, body, headers, status):
+    app = stage.app(limits.rpm(9), total(OUTPUT), behind=answering(200, b"{}"), include_usage=True)
+    assert stage.ask(app, method="POST", body=[body[:9], body[9:]], headers=headers).status == status
+    assert used(stage, app) == {"rpm": 1, "output_tokens": 0}
+
+
+@pytest.mark.parametrize("body", [b"", b"--boundary", b"[1]", b'{"a": 1}', b"{}"])
+def test_other_bodies_pass_as_they_are(stage, body):
+    got = []
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        got.append((await receive())["body"] + (await receive())["body"])
+        await answering(200, b"{}")(scope, lambda: asyncio.sleep(0, {}), send)
+
+    app = stage.app(total(OUTPUT), behind=behind, include_usage=True)
+    assert stage.ask(app, method="POST", body=[body[:2], body[2:]]).status == 200
+    assert got == [body]
+
+
+def test_nobody_fills_memory_by_what_is_refused_anyway(stage):
+    taken = []
+
+    async def receive() -> Any:
+        taken.append(len(taken))
+        return {
+            "type": "http.request",
+            "body": b'{"stream": true' if len(taken) == 1 else b" " * 65_536,
+            "more_body": 1,
+        }
+
+    app = stage.app(total(replace(OUTPUT, reserve=10), 5), behind=Stream(1), include_usage=True)
+    client = Client()
+    asyncio.run(app(stage.scope(method="POST"), receive, client.send))
+    assert client.messages[0]["status"] == 429 and len(taken) <= 3
+
+
+def test_messages_of_anthropic_are_told_by_their_path_and_stay_as_they_are(stage):
+    got = []
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        got.append((await receive())["body"])
+        await answering(200, b"{}")(scope, lambda: asyncio.sleep(0, {}), send)
+
+    app = stage.app(total(OUTPUT), behind=behind, include_usage=True)
+    body = b'{"stream": true, "messages": []}'
+    stage.ask(app, "/v1/messages", method="POST", body=[body])
+    assert got == [body]
+
+
+def test_a_length_that_the_app_told_is_not_that_of_a_stream_of_which_a_part_is_hidden(stage):
+    whole = token() + last(7, 1) + event("[DONE]")
+    headers = [*SSE, (b"Content-Length", b"%d" % len(whole)), (b"x-a", b"b")]
+    app = stage.app(total(OUTPUT), behind=answering(200, whole, headers), include_usage=True)
+    answer = stage.ask(app, method="POST", body=[b'{"stream": true, "messages": []}'])
+    assert answer.body == token() + event("[DONE]") and used(stage, app) == {"output_tokens": 1}
+    assert "content-length" not in answer.headers and answer.headers["x-a"] == "b"
 
 
 # --- at its end

@@ -65,7 +65,7 @@ async def heard(port: int, path: str) -> tuple[bytes, bytes, bool]:
     got, closed = b"", False
     try:
         while not closed and not got.endswith(b"0\r\n\r\n"):
-            part = await asyncio.wait_for(reader.read(65_536), 10)
+            part = await asyncio.wait_for(reader.read(65_536), 30)
             got, closed = got + part, not part
     finally:
         writer.close()

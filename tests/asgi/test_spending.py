@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -176,6 +177,21 @@ def test_what_was_charged_before_it_was_refused_stays_charged(stage):
     app = stage.app(total(SEARCH, 8), behind=behind)
     assert stage.ask(app).status == 429
     assert held(stage, app) == {"search": (3, 0)}
+
+
+@pytest.mark.parametrize(
+    ("closes", "code"), [({"code": 1000}, 1008), ({"code": 4500}, 1008), ({}, 1008), ({"code": 4001}, 4001)]
+)
+def test_a_websocket_that_a_framework_closes_after_a_refusal_does_not_look_well(stage, closes, code):
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        with suppress(Denied):
+            await spend(scope, search=50)
+        await send({"type": "websocket.close", **closes})
+
+    messages = asyncio.run(_socket(stage, stage.app(total(SEARCH, 8), behind=behind), {}))
+    assert [message.get("code") for message in messages] == [None, code]
 
 
 @pytest.mark.parametrize("accepts", [False, True])

@@ -52,6 +52,32 @@ def test_an_answer_that_failed_has_handed_out_nothing(stage):
     assert held(stage, app) == {"docs": (0, 0)}
 
 
+@pytest.mark.parametrize(
+    ("named", "things"),
+    [
+        ("[1, 2, 2, 3]", 3),
+        ('["a", 1, "1", true, null, ""]', 3),
+        ('{"a": 1}', 1),
+        ('[{"a": 1, "b": 2}, {"b":2,"a":1}, [1]]', 2),
+        ("7", 1),
+        ("[]", 0),
+        ("null", 0),
+    ],
+)
+def test_a_body_may_name_several_things_and_none_is_free_for_being_written_oddly(stage, named, things):
+    app = stage.app(total(Meter("docs", "distinct.body.ids")), behind=touching())
+    for _ in range(2):
+        assert stage.ask(app, method="POST", body=[b'{"ids": %s}' % named.encode()]).status == 200
+    assert held(stage, app) == ({"docs": (things, 0)} if things else {})
+
+
+def test_a_list_that_names_more_than_is_left_is_refused_whole(stage):
+    app = stage.app(total(Meter("docs", "distinct.body.ids"), 3), behind=touching())
+    bodies = [b'{"ids": [1, 2]}', b'{"ids": [3, 4]}', b'{"ids": [2, 3]}']
+    assert [stage.ask(app, method="POST", body=[body]).status for body in bodies] == [200, 429, 200]
+    assert held(stage, app) == {"docs": (3, 0)}
+
+
 def test_what_the_request_names_counts_when_it_was_handed_out(stage):
     app = stage.app(total(PARCELS, 2), behind=touching())
     ids = [b"id=1", b"id=2", b"id=1", b"id=2", b"id=3", b"id=1", b""]
@@ -98,11 +124,28 @@ def test_without_a_headgate_nothing_is_touched(stage):
     touch(stage.scope(), "doc:1")
 
 
-def test_more_things_than_can_be_named_at_once_are_charged_as_they_come(stage, monkeypatch):
-    monkeypatch.setattr("headgate.asgi.metering.gauge.MOST_THINGS", 10)
-    app = stage.app(total(DOCS), behind=touching([f"doc:{n}" for n in range(25)]))
-    stage.ask(app)
+def bounded(monkeypatch: Any, at_once: int, many: int, kept: int) -> None:
+    """So many things can be told at once, are settled while a stream lives, and are kept until they are."""
+    for where in ("gauge", "held", "watched"):
+        monkeypatch.setattr(f"headgate.asgi.metering.{where}.MOST_THINGS", at_once)
+    monkeypatch.setattr("headgate.asgi.metering.held.MANY_THINGS", many)
+    monkeypatch.setattr("headgate.asgi.metering.gauge.KEPT_THINGS", kept)
+
+
+@pytest.mark.parametrize("most", [1_000, 25, 12, 3])
+def test_more_things_than_can_be_named_at_once_count_once_all_the_same(stage, monkeypatch, most):
+    bounded(monkeypatch, at_once=10, many=8, kept=100)
+    app = stage.app(total(DOCS, most), behind=touching([f"doc:{n}" for n in range(25)]))
+    assert [stage.ask(app).status for _ in range(4)] == ([200] * 4 if most > 25 else [200, 429, 429, 429])
     assert held(stage, app) == {"docs": (25, 0)}
+
+
+def test_more_things_than_can_be_kept_are_charged_as_they_come(stage, monkeypatch):
+    bounded(monkeypatch, at_once=10, many=8, kept=20)
+    app = stage.app(total(DOCS), behind=touching([f"doc:{n}" for n in range(25)]))
+    for charged in (25, 30):
+        stage.ask(app)
+        assert held(stage, app) == {"docs": (charged, 0)}
 
 
 def export(count: int, times: int = 1) -> Any:
@@ -147,8 +190,7 @@ def test_an_export_of_what_was_seen_before_costs_nothing_and_is_not_cut(stage):
 
 
 def test_a_long_export_is_settled_in_parts_that_can_be_named(stage, monkeypatch):
-    for where in ("gauge.MOST_THINGS", "held.MANY_THINGS"):
-        monkeypatch.setattr(f"headgate.asgi.metering.{where}", 10 if "MOST" in where else 8)
+    bounded(monkeypatch, at_once=10, many=8, kept=10)
     app = stage.app(total(DOCS), behind=export(100, times=2))
     streamed(stage, app)
     assert held(stage, app) == {"docs": (100, 0)}

@@ -84,6 +84,8 @@ def test_other_streams_come_out_as_they_went_in(name: str) -> None:
         EXTRA.replace(b"data:", b"event:"),
         EXTRA.replace(b"}\n\n", b"\n\n"),
         EXTRA.replace(b'"usage":', b'"usage":{},"usage":null,"used":'),
+        event({"choices": [], "usage": OPENAI_USAGE, "error": {"message": "overloaded"}}),
+        event({"choices": [], "usage": OPENAI_USAGE, "prompt_filter_results": []}),
         messages(),
         b"\xff\xfe\n\n\r\r\ndata",
     ],

@@ -18,6 +18,10 @@ BEFORE = b" \t\r\n\0\xef\xbb\xbf\xfe\xff"
 """Bytes that may stand before the first character: blanks, byte order marks, the zeros of UTF-16 and UTF-32."""
 
 
+PARTS = 4_096
+"""Messages that are taken at most: some may be empty. Servers hand on what has come, rarely less than a kilobyte."""
+
+
 class Replayed:
     """The app's `receive` after a look: first what was taken, then what comes."""
 
@@ -31,12 +35,26 @@ class Replayed:
         """The next message."""
         return self._messages.popleft() if self._messages else await self._receive()
 
-    def whole(self) -> bytes:
-        """The body, where all of it was taken; b"" where it was not."""
-        last = self._messages[-1] if self._messages else {"more_body": True}
-        if last.get("more_body", False) or last.get("type") != "http.request":
-            return b""
+    def taken(self) -> bytes:
+        """What was taken of the body."""
         return b"".join([message.get("body", b"") for message in self._messages])
+
+    @staticmethod
+    def is_object(taken: bytes) -> bool:
+        """Whether a body begins as a JSON object does."""
+        return taken.lstrip(BEFORE)[:1] == b"{"
+
+    async def whole(self, most: int) -> bytes | None:
+        """The whole body, of which the rest is taken, too; None where it is longer than `most` bytes, b"" where the
+        client went away."""
+        size = len(self.taken())
+        while self._messages[-1].get("more_body", False) and size <= most:
+            message = await self._receive()
+            self._messages.append(message)
+            size += len(message.get("body", b""))
+        if self._messages[-1]["type"] != "http.request":
+            return b""
+        return self.taken() if size <= most else None
 
     def put(self, body: bytes) -> None:
         """Hand on another body than what was taken."""
@@ -74,7 +92,7 @@ async def peek(receive: Receive, most: int) -> Peeked:
             if first != b"{":
                 return Peeked({}, "", replayed)
         body += part
-        if begun and len(body) > most:
+        if len(body) > most or len(messages) > PARTS:
             return Peeked({}, "cut", replayed)
         if not message.get("more_body", False):
             found = members(bytes(body)) if begun else {}

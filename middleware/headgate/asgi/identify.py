@@ -7,6 +7,7 @@ matched in every form it may route by; what the policy does not ask for is not l
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -177,6 +178,12 @@ def _fields(limit: Limit) -> tuple[list[str], bool]:
     return fields, "python" in fields or (limit.applies is not None and not texts)
 
 
+def encoded(scope: Scope) -> bool:
+    """Whether the body is packed in a way that an app may unpack and we do not."""
+    codings = [value.strip().lower() for name, value in scope["headers"] if name == b"content-encoding"]
+    return any(coding not in {b"", b"identity"} for coding in codings)
+
+
 class Wire(Call):
     """A request as it came over the wire: a `Call` of which each fact is worked out when a limit first asks for it.
 
@@ -222,6 +229,16 @@ class Wire(Call):
                 return self._header(trait.header) if trait is not None else ""
         return ""
 
+    def values(self, scope: str) -> tuple[str, ...]:
+        """All that a source names. In a body: each member of a list, and what is no text or number by how it is
+        written, for to name a thing oddly is not to name none."""
+        source, _, name = scope.partition(".")
+        if source != "body":
+            return super().values(scope)
+        found = self._found(name)
+        every = found if isinstance(found, list) else [found]
+        return tuple([_written(value) for value in every if value is not None and value != ""])
+
     def _header(self, name: bytes) -> str:
         return ", ".join([value.decode("latin-1") for header, value in self._scope["headers"] if header == name])
 
@@ -233,12 +250,20 @@ class Wire(Call):
         return self._query
 
     def _member(self, name: str) -> str:
+        value = self._found(name)
+        return "" if value is None or isinstance(value, Mapping | list) else _written(value)
+
+    def _found(self, name: str) -> Any:
+        """A member of the body by its dotted name; None where there is none."""
         value: Any = self.body
         for part in name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return "" if value is None or isinstance(value, Mapping | list) else str(value)
+        return value
+
+
+def _written(value: Any) -> str:
+    """A value of a body as a text: as it was written, without a text's quotes."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 PLAIN = re.compile(r"(?:/[^/.\\;#?\x00][^/\\;#?\x00]*+)++")

@@ -16,9 +16,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from headgate.asgi import replies, usage
-from headgate.asgi.body import Replayed, peek
+from headgate.asgi.body import peek
 from headgate.asgi.dialects import Dialect, dialects
-from headgate.asgi.identify import Intake, Wire, intake, paths_of
+from headgate.asgi.identify import Intake, Wire, encoded, intake, paths_of
 from headgate.asgi.lifespan import lived
 from headgate.asgi.metering import SCOPE_KEY, Metered
 from headgate.asgi.metering.answer import Answer
@@ -35,7 +35,6 @@ from headgate.quota.identify import TwoCredentials
 from headgate.quota.match import CHOICES
 from headgate.quota.meter import MILLION
 from headgate.telemetry import events
-from headgate.tokens import with_usage
 
 if TYPE_CHECKING:
     from headgate.service import Service
@@ -154,9 +153,13 @@ class HeadgateMiddleware:
         call = Wire(principal, scope, reads)
         if (reads.once or reads.once_asked) and (name := reads.twice(scope)):
             return entry.said(replies.twice(name), scope)
-        if reads.body and (entry.peek or reads.body_decides) and scope["type"] == "http":
+        if (
+            reads.body
+            and (entry.peek or reads.body_decides or reads.policy.include_usage)
+            and scope["type"] == "http"
+        ):
             call.body, why_not, receive = await peek(receive, entry.peek)
-            if reads.body_decides and (why_not or _encoded(scope)):
+            if reads.body_decides and (why_not or encoded(scope)):
                 return entry.said(replies.too_long(entry.peek) if why_not == "cut" else replies.unread(), scope)
         if reads.policy is not gate.policy:
             # One was taken while we waited: nobody is decided by half of one policy and half of another.
@@ -189,7 +192,8 @@ class HeadgateMiddleware:
             under_way = self._under_way[loop] = UnderWay()
         under_way.begun(metered)
         try:
-            await self.app(scope, metered.receive, metered.send)
+            refusal = await metered.asked(scope) if metered.asks else None
+            await (refusal or self.app)(scope, metered.receive, metered.send)
         except GeneratorExit:
             metered.left()
             metered.settle_behind()
@@ -328,29 +332,8 @@ def _watched(
     more = {"scope": scope, "gauge": found, "factors": factors}
     if scope["type"] == "websocket":
         return Socket(gate, reads, dialect, decision, receive, send, **more)
-    hides = reads.policy.include_usage and found.reads and _asks_usage(scope, receive)
-    return Answer(gate, reads, dialect, decision, receive, send, head=scope["method"] == "HEAD", hides=hides, **more)
-
-
-def _asks_usage(scope: Scope, receive: Receive) -> bool:
-    """Make a stream tell its usage that was not asked to; whether that was done, so that it is to be hidden."""
-    if not isinstance(receive, Replayed) or _encoded(scope):
-        return False
-    if any(name == b"anthropic-version" for name, _ in scope["headers"]):
-        return False  # asks much the same, of an API that would not know the option
-    body = with_usage(receive.whole())
-    if body is None:
-        return False
-    receive.put(body)
-    told = [header for header in scope["headers"] if header[0] not in {b"content-length", b"transfer-encoding"}]
-    scope["headers"] = [*told, (b"content-length", b"%d" % len(body))]
-    return True
-
-
-def _encoded(scope: Scope) -> bool:
-    """Whether the body is packed in a way that an app may unpack and we do not."""
-    codings = [value.strip().lower() for name, value in scope["headers"] if name == b"content-encoding"]
-    return any(coding not in {b"", b"identity"} for coding in codings)
+    asks = reads.policy.include_usage and found.reads
+    return Answer(gate, reads, dialect, decision, receive, send, head=scope["method"] == "HEAD", asks=asks, **more)
 
 
 def _out_of_order(fault: Exception) -> Reply:

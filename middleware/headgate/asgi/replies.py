@@ -273,15 +273,13 @@ def two_credentials() -> Reply:
 
 def too_long(most: int) -> Reply:
     """A body of which more would have to be read than may be, to know which limits apply."""
-    detail = f"Which limits apply depends on the body, and it is longer than the {most} bytes that are looked at."
+    detail = f"What is charged depends on the body, and it is longer than the {most} bytes that are looked at."
     return _told(Problem(413, "The body is too long to be decided on", detail=detail))
 
 
 def unread() -> Reply:
     """A body that may say which limits apply, to a reader that is not ours."""
-    detail = (
-        "Which limits apply depends on the body, and it cannot be read: send plain JSON, not encoded and not deep."
-    )
+    detail = "What is charged depends on the body, and it cannot be read: send plain JSON, not encoded and not deep."
     return _told(Problem(400, "The body cannot be read", detail=detail))
 
 

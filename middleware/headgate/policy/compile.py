@@ -16,6 +16,7 @@ from typing import Any
 from headgate.policy import owners
 from headgate.policy.compiled import DIALECT, Acceptance, Clause, Dated, Linking, Policy, Step
 from headgate.policy.conditions import imported
+from headgate.policy.estimates import estimate_of
 from headgate.policy.limits import Frame, limit_of, overrides_of
 from headgate.policy.literals import Every, Wrong
 from headgate.policy.meters import meters_of, presets_of
@@ -32,7 +33,7 @@ from headgate.quota.match import WHOLE
 def compiled(root: Found, out: Findings, mode: str = "") -> Policy | None:
     """The policy of a root that was read and checked, or None where there were errors. `mode` replaces its own."""
     zone = root.value_of("zone", "UTC")
-    meters = meters_of(root)
+    meters = meters_of(root, estimate_of(root, out))
     frame = Frame(
         plans=tuple(plan.value for plan in root.each("plans")),
         meters=meters,

@@ -108,8 +108,9 @@ def callable_test(rule: Callable[[Call], object], name: str, *, exempt: bool) ->
     return meets
 
 
-def imported(reference: str, *, waits: bool = False) -> Callable[..., Any]:
-    """The callable that `module:name` names. Raises `Wrong` if there is none, or if it waits and must not."""
+def imported(reference: str, *, waits: bool = False, what: str = "a condition") -> Callable[..., Any]:
+    """The callable that `module:name` names. Raises `Wrong` if there is none, or if it waits where
+    `what` must not."""
     module, _, names = reference.partition(":")
     try:
         found: Any = importlib.import_module(module)
@@ -125,7 +126,7 @@ def imported(reference: str, *, waits: bool = False) -> Callable[..., Any]:
     if not callable(found):
         raise Wrong(f"`{reference}` is no callable")
     if not waits and inspect.iscoroutinefunction(found):
-        raise Wrong(f"`{reference}` is async, and a condition must not wait")
+        raise Wrong(f"`{reference}` is async, and {what} must not wait")
     rule: Callable[..., Any] = found
     return rule
 

@@ -197,12 +197,29 @@ METER = Kind(
 )  # fmt: skip
 CLAUSE = Kind("clause", "a clause", "a name under `terms`", "HG405", _text(), lambda text: text)
 PLAN = Kind("plan", "a plan", "one of `plans`", "HG401", _text(), lambda text: text)
+ESTIMATE = Kind(
+    "estimate", "an estimate of tokens",
+    "`bytes/N`, N bytes of text a token: `bytes/4`, `bytes/3.5`; or a callable: `python:my_app.tokens:count`",
+    "HG321", _text(r"bytes/[0-9]{1,2}(\.[0-9]+)?|python:[\w.]+:[\w.]+"), lambda text: _estimate(text),
+)  # fmt: skip
 FILE = Kind("file", "a file", "a path, relative to the policy: `keys.yaml`", "HG319", _text(), words.text, words=True)
 TRUE = Kind("true", "`true`", "the word `true`", "HG204", {"enum": [True, "true"]}, lambda text: _true(text))
 FACTOR_KEY = Kind(
     "pattern", "a pattern of values", "text in which `*` stands for anything: `big-*`",
     "HG315", _text(), words.glob,
 )  # fmt: skip
+
+
+def _estimate(text: str) -> int | str:
+    """Millionths of bytes a token, or module and name of a callable."""
+    head, colon, rest = text.partition(":")
+    if colon and head == "python":
+        try:
+            return words.python(rest)
+        except literals.Wrong as wrong:
+            said = wrong.suggestion and f"python:{wrong.suggestion}"
+            raise literals.Wrong("behind `python:` stand a module and a name", said) from None
+    return literals.bytes_a_token(text)
 
 
 def _true(text: str) -> bool:

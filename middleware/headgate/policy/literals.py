@@ -301,6 +301,28 @@ def decimal(text: str) -> int:
     return int(found[1]) * MILLION + int((found[2] or "").ljust(6, "0"))
 
 
+def bytes_a_token(text: str) -> int:
+    """How many bytes of text are taken for a token, in millionths.
+
+    >>> bytes_a_token("bytes/3.5")
+    3500000
+    """
+    if text in {"tiktoken", "tokenizer", "sentencepiece", "transformers"}:
+        raise Wrong("headgate brings no tokenizer: name a callable of yours that calls it")
+    found = re.fullmatch(r"(bytes ?/ ?)?([0-9.]+)", text)
+    if found is None:
+        written = re.fullmatch(r"(?:chars?|characters?|letters?) ?/ ?([0-9.]+)", text)
+        called = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text)
+        said = f"bytes/{written[1]}" if written else f"python:{text}" if called else ""
+        raise Wrong("bytes are counted, not characters" if written else "", said)
+    value = decimal(found[2])
+    if not MILLION <= value <= 16 * MILLION:
+        raise Wrong("a token is taken for 1 to 16 bytes")
+    if found[1] != "bytes/":
+        raise Wrong("", f"bytes/{found[2]}")
+    return value
+
+
 def probability(text: str) -> int:
     """A probability between 0 and 1, neither included, in millionths."""
     if text.endswith("%") and _IS_PERCENT.fullmatch(text):

@@ -6,6 +6,7 @@ option that the preset does not have, a window that cannot count different thing
 
 from __future__ import annotations
 
+from headgate.policy import estimates
 from headgate.policy.meters import PRESET_METERS
 from headgate.policy.names import Names, check_meter, check_scope, mark_of
 from headgate.policy.problem import Findings
@@ -42,6 +43,7 @@ def check(root: Found, names: Names, out: Findings) -> None:
         _check_fields(found, origin, out)
         _check_sum(name, found, root, names, out)
     _check_presets(root, out)
+    estimates.check(root, out)
 
 
 def _check_reserve(name: str, found: Found, out: Findings) -> None:

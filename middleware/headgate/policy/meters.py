@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from headgate.policy.literals import MILLION
 from headgate.policy.shape import Found
+from headgate.quota.estimate import BY_BYTES, Estimate
 from headgate.quota.meter import BUILT_IN_METERS, Meter, Sum
 
 PRESET_METERS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
@@ -22,12 +23,13 @@ PARTS_OF = {"cached_tokens": "input_tokens", "reasoning_tokens": "output_tokens"
 is not paid for twice."""
 
 
-def meters_of(root: Found) -> dict[str, Meter]:
-    """Every meter by name: built in, given by presets, and declared; the sums, which are made of the others, last."""
+def meters_of(root: Found, estimate: Estimate = BY_BYTES) -> dict[str, Meter]:
+    """Every meter by name: built in, given by presets, and declared; the sums, which are made of the others, last.
+    `estimate` is that of the presets."""
     meters: dict[str, Meter] = dict(BUILT_IN_METERS)
     presets = presets_of(root)
     for name in PRESET_METERS if presets else ():
-        meters[name] = Meter(name, f"preset.{'+'.join(presets)}")
+        meters[name] = Meter(name, f"preset.{'+'.join(presets)}", estimate=estimate)
     for name, found in root.rows("meters"):
         source = _origin(found) or (meters[name].source if name in meters else "")
         if not source or found.has("preset") or found.has("sum"):
@@ -41,6 +43,7 @@ def meters_of(root: Found) -> dict[str, Meter]:
             reserve_from=reserve if announced else "",
             most=found.value_of("max"),
             overrun=found.value_of("overrun", "finish"),
+            estimate=estimate if source.startswith("preset.") else BY_BYTES,
         )
     scopes = {name: source.value for name, source in root.rows("scopes")}
     sums = {name: _summing(name, found, meters, scopes) for name, found in root.rows("meters") if found.has("sum")}

@@ -117,6 +117,12 @@ METER = Record(
             "of `openai-usage`: every stream is asked to tell its usage, and the part that tells it is kept from a "
             "client that did not ask",
         ),
+        "estimate": Field(
+            Either(Leaf(k.ESTIMATE), PYTHON),
+            "of a preset: what counts where a response tells no tokens: so many bytes of text a token, or a callable "
+            "of yours that counts those of a text, `count(text: str) -> int`",
+            default="bytes/4",
+        ),
         "distinct": Field(
             Leaf(k.APP_OR_SOURCE),
             "how many different things were handed out: exact to 1,000, then within 2 %; for `quota` and `total`",

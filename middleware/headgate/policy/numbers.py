@@ -234,6 +234,12 @@ NUMBERS: dict[str, Number] = {
         "A limit of 0 refuses everybody on that plan. That can be meant, but is often a slip.",
         "If it is meant, say so: `deny: true` (or a `deny` with status and message). Else correct the value.",
     ),
+    "HG321": _error(
+        "Not an estimate of tokens",
+        "Where no tokens are reported, they are taken from the text: by its bytes, or by a callable of yours. "
+        "headgate brings no tokenizer, and fetches none.",
+        "Write `bytes/4` (1 to 16 bytes a token, decimals allowed) or `python:my_app.tokens:count`.",
+    ),
     # References and meaning
     "HG401": _error("An unknown plan", "It is not one of `plans`.", "Correct the name, or add the plan to `plans`."),
     "HG402": _error(
@@ -268,7 +274,8 @@ NUMBERS: dict[str, Number] = {
     ),
     "HG410": _error(
         "A callable that cannot be used",
-        "It cannot be imported, is not callable, or waits (`async`) where no waiting is possible.",
+        "It cannot be imported, is not callable, or waits (`async`) where no waiting is possible. An `estimate` is "
+        "asked to count one word when the policy is loaded, and could not.",
         "Check the module's name and that it can be imported where headgate runs.",
     ),
     "HG411": _error(
@@ -354,8 +361,14 @@ NUMBERS: dict[str, Number] = {
     ),
     "HG427": _error(
         "An option that the preset does not have",
-        "`include_usage` belongs to `openai-usage`: other streams tell their usage unasked.",
+        "`include_usage` belongs to `openai-usage`: other streams tell their usage unasked. `estimate` belongs to a "
+        "preset.",
         "Write it beside `preset: openai-usage`, or delete it.",
+    ),
+    "HG428": _error(
+        "Two estimates of tokens",
+        "Presets share their meters, and a response does not say which of them it is of.",
+        "Say `estimate` beside one preset, or beside all of them the same.",
     ),
     # Warnings
     "HG501": _warning(

@@ -69,8 +69,17 @@ is not charged; one whose client hangs up is charged for what was sent.
 
 **Presets.** `openai-usage` reads chat completions, Responses and embeddings, `anthropic-usage` messages, as whole
 bodies and as streams. `input_tokens` is all input, `cached_tokens` the part of it that came from a cache;
-`output_tokens` is all output, `reasoning_tokens` the part of it that was thought. Where a response tells none,
-every four bytes count as a token. A response with an error (4xx, 5xx) has used no tokens.
+`output_tokens` is all output, `reasoning_tokens` the part of it that was thought. A response with an error (4xx,
+5xx) has used no tokens.
+
+**`estimate`** stands in where a response tells no tokens, for all presets alike. `bytes/3.5` takes 3.5 bytes of
+text for a token. `python:my_app.tokens:count` (or `{python: my_app.tokens:count}`) names a callable that is given
+text, at most 4,096 characters at once, and answers its tokens, an `int`. It runs on the event loop. It counts one
+word when the policy is loaded, and then what was said since the last look at a stream. A text that it raises on, or
+of which it says what cannot be (0 tokens of a word, more than one a byte), counts by `bytes/4`, and so does all
+text while it rests: once a look has taken 50 ms, for a hundred times as long. Of a request the first 64 KiB are
+counted, and the rest at the same price, or by `bytes/4` if that is more. What cannot be read as text counts by its
+bytes.
 
 **Sums** are price lists: each meter times its weight, all of it times one factor, rounded up once. A part that has
 a weight of its own is not counted in its whole again: with `{input_tokens: 1, cached_tokens: 0.1}` a thousand

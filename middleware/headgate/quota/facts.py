@@ -88,3 +88,12 @@ class Call:
         if source == "trait":
             return self.principal.traits.get(name, "") or self.lookup(source, name)
         return self.lookup(source, name)
+
+    def values(self, scope: str) -> tuple[str, ...]:
+        """All that a source names; several where it is a list, which only a body can be.
+
+        >>> Call(Principal("k1", "acme", claims={"project": "p7"})).values("claim.project")
+        ('p7',)
+        """
+        value = self.value(scope)
+        return (value,) if value else ()

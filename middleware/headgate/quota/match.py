@@ -19,6 +19,7 @@ from headgate.quota.command import Demand, Inherit, Merge, Place
 from headgate.quota.facts import Call, Group, Principal
 from headgate.quota.meter import Meter
 from headgate.quota.owner import Override, Owner, Value, largest, owner_of, valued
+from headgate.quota.things import MOST_THINGS
 from headgate.quota.window import Max
 
 Condition = Callable[[Call], bool]
@@ -163,10 +164,10 @@ class Tariff:
         limit = line.limit
         things: tuple[bytes, ...] = ()
         if limit.meter.things not in {"", "app"}:
-            named = call.value(limit.meter.things)
+            named = call.values(limit.meter.things)[:MOST_THINGS]
             if not named:
                 return None
-            things = (thing(self.digest, limit.meter.name, named),)
+            things = tuple(dict.fromkeys([thing(self.digest, limit.meter.name, value) for value in named]))
         place = line.place
         if place is None:
             subject = subjects.get(limit.per)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from headgate.errors import AmountError
 from headgate.quota.balance import SAFE
+from headgate.quota.estimate import BY_BYTES, Estimate
 from headgate.quota.globs import one_glob
 
 BUILT_IN = ("requests", "bytes_in", "bytes_out", "streams", "messages")
@@ -92,6 +93,7 @@ class Meter:
     | `overrun` | `finish` or `cut`: what happens when the limit is reached in mid-stream |
     | `sum` | of a sum: how its `parts` are weighed; else None |
     | `parts` | the meters that a sum adds up, none of them a sum |
+    | `estimate` | of a preset's: what stands in for tokens that nobody reports |
 
     >>> BUILT_IN_METERS["requests"].known_before
     True
@@ -105,6 +107,7 @@ class Meter:
     overrun: str = "finish"
     sum: Sum | None = None
     parts: tuple[Meter, ...] = ()
+    estimate: Estimate = BY_BYTES
 
     @property
     def known_before(self) -> bool:

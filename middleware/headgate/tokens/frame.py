@@ -49,6 +49,15 @@ class Frame(NamedTuple):
                 return text_size(data[start:end])
         return -1
 
+    def text(self, data: bytes) -> bytes:
+        r"""The text, as it is escaped, of bytes that were found to be this frame once or several times.
+
+        >>> Frame(b'{"', b'"}').text(b'{"Hel"}{"lo"}')
+        b'Hello'
+        """
+        before, after = self
+        return data[len(before) : len(data) - len(after)].replace(after + before, b"")
+
     def sizes(self, data: bytes, many: int) -> int:
         """Bytes of text in `many` events, one behind the other; -1 if they are not all this frame.
 

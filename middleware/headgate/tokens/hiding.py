@@ -1,8 +1,9 @@
 r"""Keeps the chunk with the usage from a client that did not ask for it.
 
-Law: one event is taken out, the one that OpenAI adds to a stream that was asked for its usage: `choices` empty and
-`usage` an object. Every other byte comes out as it went in, in order, however the stream is cut into pieces. No more
-is held back than an event that has not ended, and of that no more than `HELD` bytes: a longer one is not the one.
+Law: one event is taken out, the one that OpenAI adds to a stream that was asked for its usage: `choices` empty,
+`usage` an object, and nothing else that says anything. Every other byte comes out as it went in, in order, however
+the stream is cut into pieces. No more is held back than an event that has not ended, and of that no more than `HELD`
+bytes: a longer one is not the one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ CONTEXT = 3
 BOM = b"\xef\xbb\xbf"
 BLANK = re.compile(rb"\r?\n(?:\r\n|[\r\n])|\r\r\n?+")
 """The end of a line, and an empty line. A CRLF is one end, not two."""
+
+EXTRA = frozenset({
+    "choices", "usage", "id", "object", "created", "model", "system_fingerprint", "service_tier", "obfuscation",
+})  # fmt: skip
+"""Members of that event. One with others (an error, a filter's results, sources) tells more than the usage."""
 
 BEFORE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*+").match
 LINE = re.compile(rb"[^\r\n]++")
@@ -48,6 +54,7 @@ class Hiding:
 
     def fed(self, data: bytes) -> bytes:
         """The next piece, less what is held back."""
+        data = bytes(data)  # an app may send a `memoryview`
         idle = not (self._held or self._passing or self._cr)
         if idle and data.endswith((b"\n\n", b"\r\n\r\n")) and not may_report(data, 0, len(data)):
             return data
@@ -118,4 +125,6 @@ def _is_extra(event: bytes) -> bool:
         found = json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and found.get("choices") == [] and isinstance(found.get("usage"), dict)
+    if not isinstance(found, dict) or not found.keys() <= EXTRA:
+        return False
+    return found.get("choices") == [] and isinstance(found.get("usage"), dict)

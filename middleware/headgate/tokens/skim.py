@@ -16,9 +16,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate.tokens.texts import OF_NAMES, text_size
+
+if TYPE_CHECKING:
+    from headgate.tokens.said import Said
 
 WINDOW = 65_536
 """Bytes that are looked at in one go."""
@@ -63,6 +66,7 @@ class Skim:
 
     | field | meaning |
     | --- | --- |
+    | `said` | is told the generated text; None where nobody wants it |
     | `reports` | the last `usage` object, by the member that held it; "" for the object's own |
     | `text` | bytes of generated text so far |
     | `delta` | whether there was a member `delta` outside a `response`, so that what was generated is new |
@@ -73,10 +77,11 @@ class Skim:
 
     __slots__ = (
         "_after", "_capture", "_counts", "_depth", "_holder", "_name", "_of_event", "_step", "_tail",
-        "delta", "ended", "failed", "kind", "reports", "text",
+        "delta", "ended", "failed", "kind", "reports", "said", "text",
     )  # fmt: skip
 
-    def __init__(self, of_event: bool = False) -> None:
+    def __init__(self, of_event: bool = False, said: Said | None = None) -> None:
+        self.said = said
         self.reports: dict[bytes, dict[str, Any]] = {}
         self.text = 0
         self.delta = self.ended = self.failed = False
@@ -239,6 +244,8 @@ class Skim:
         there = _end(REST(piece, at))
         if self._counts:
             self.text += text_size(piece[at:there])
+            if self.said is not None:
+                self.said.add(piece[at:there])
         if there == len(piece):
             return self._kept(piece, at, there)
         if piece[there] == 0x22:  # "

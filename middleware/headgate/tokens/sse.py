@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 
+from headgate.tokens.said import Said
 from headgate.tokens.skim import WINDOW, Skim
 
 HELD = 65_536
@@ -38,11 +39,13 @@ EVENT_WITH_CR = re.compile(rb"(?:(?:event|id|retry)?:[^\r\n]*+\r?\n)*+data: ?(.*
 
 class Events:
     """The events of one stream. A subclass says what becomes of each: `whole` is called with those of at most `HELD`
-    bytes of data, `skimmed` with the others."""
+    bytes of data, `skimmed` with the others. `said`: is told the generated text, by the subclass; None where nobody
+    wants it."""
 
-    __slots__ = ("_any", "_begun", "_cr", "_data", "_held", "_open", "_skim", "_start")
+    __slots__ = ("_any", "_begun", "_cr", "_data", "_held", "_open", "_skim", "_start", "said")
 
-    def __init__(self) -> None:
+    def __init__(self, said: Said | None = None) -> None:
+        self.said = said
         self._start: bytes | None = b""  # what has come, while it may be part of a byte order mark
         self._open = False  # within an event
         self._begun = b""  # a line's first bytes, while they do not tell what it is
@@ -100,8 +103,12 @@ class Events:
         self._start = None
         return data.removeprefix(BOM)
 
+    def _skimming(self) -> Skim:
+        """Of an event that turns out to be none, what it said is not told."""
+        return Skim(of_event=True, said=None if self.said is None else Said())
+
     def _long(self, data: bytes, start: int, end: int) -> None:
-        skim = Skim(of_event=True)
+        skim = self._skimming()
         skim.fed(data, start, end)
         self.skimmed(skim)
 
@@ -164,7 +171,7 @@ class Events:
             if len(self._held) + end - start <= HELD:
                 self._held += data[start:end]
                 return
-            self._skim = Skim(of_event=True)
+            self._skim = self._skimming()
             self._skim.fed(bytes(self._held))
             self._held = bytearray()
         self._skim.fed(data, start, end)

@@ -7,6 +7,10 @@ is the ground of an estimate, so that it has to be near and cheap, not proof aga
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headgate.tokens.said import Said
 
 NAMES = (
     b"delta", b"content", b"text", b"arguments", b"reasoning_content", b"reasoning", b"thinking", b"partial_json",
@@ -57,8 +61,8 @@ def delta_in(data: bytes, start: int, end: int) -> int:
     return delta if delta < 0 or data.find(b'"response"', start, delta) < 0 else -1
 
 
-def generated(data: bytes, start: int, end: int) -> int:
-    r"""Bytes of text in one event's JSON, from where its `delta` begins.
+def generated(data: bytes, start: int, end: int, said: Said | None = None) -> int:
+    r"""Bytes of text in one event's JSON, from where its `delta` begins; the text is told to `said`.
 
     >>> event = b'{"choices":[{"delta":{"role":"assistant","content":"Hello\\n"}}]}'
     >>> generated(event, event.index(b'"delta"'), len(event))
@@ -67,4 +71,6 @@ def generated(data: bytes, start: int, end: int) -> int:
     size = 0
     for piece in TEXTS(data, start, end):
         size += text_size(piece)
+        if said is not None:
+            said.add(piece)
     return size

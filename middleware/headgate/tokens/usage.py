@@ -20,9 +20,7 @@ METERS: Mapping[str, str] = MappingProxyType(
 )
 """The meters of tokens, each with its field of `Usage`."""
 
-BYTES_A_TOKEN = 4
-"""Bytes of English text that are about one token of today's models. Of other text it is an estimate on the high side
-of bytes: a Chinese sign has three of them."""
+MILLION = 1_000_000
 
 
 REPORT = re.compile(rb'"usage"(?!: ?null)').search
@@ -50,13 +48,13 @@ class Usage(NamedTuple):
         return Usage(*[old if new is None else new for old, new in zip(self, later, strict=True)])
 
 
-def estimated(size: int) -> int:
-    """Tokens that so many bytes of text are likely to be: a fourth of them, rounded up.
+def estimated(size: int, bytes_a_token: int = 4 * MILLION) -> int:
+    """Tokens that so many bytes of text are likely to be, rounded up. `bytes_a_token` is in millionths.
 
-    >>> estimated(0), estimated(1), estimated(8)
-    (0, 1, 2)
+    >>> estimated(0), estimated(1), estimated(8), estimated(8, 3_500_000)
+    (0, 1, 2, 3)
     """
-    return -(-size // BYTES_A_TOKEN)
+    return -(-size * MILLION // bytes_a_token)
 
 
 def counts(report: Mapping[str, Any]) -> dict[str, int]:

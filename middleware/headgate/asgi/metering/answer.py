@@ -12,15 +12,20 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
+from headgate.asgi.body import Replayed
+from headgate.asgi.identify import Scope
+from headgate.asgi.metering.asking import asked
 from headgate.asgi.metering.cutting import BROKEN, LONGEST_REST, TAIL, CutOff, caused, rest_of_event
-from headgate.asgi.metering.gauge import Known
+from headgate.asgi.metering.estimating import ASKED
+from headgate.asgi.metering.gauge import GOOD, Known
 from headgate.asgi.metering.metered import Message
 from headgate.asgi.metering.sizes import FILES
 from headgate.asgi.metering.watched import Watched
+from headgate.asgi.replies import Reply
 from headgate.errors import Denied
 from headgate.quota.decision import Decision
 from headgate.telemetry import events
-from headgate.tokens import Hiding, Reader, Usage, reader
+from headgate.tokens import KEPT, Hiding, Reader, Said, Usage, reader
 
 FAILED = 500
 """The status from which on a response is what a framework makes of an exception that it does not know."""
@@ -39,19 +44,19 @@ sent. (Anthropic reports once at its beginning.)"""
 class Answer(Watched):
     """The app's `receive` and `send` of one HTTP request, and what passed through them.
 
-    `head`: no body is sent, whatever the app says. `hides`: the usage that a stream tells was asked for by us, and is
-    not the client's to see.
+    `head`: no body is sent, whatever the app says. `asks`: a stream of OpenAI's is to be asked for its usage.
     """
 
     __slots__ = (
         "_ahead", "_done", "_events", "_head", "_hides", "_hiding", "_look_at", "_look_at_text", "_over", "_reader",
-        "_seen", "_tail", "_told", "_unread", "_whole",
+        "_replaced", "_seen", "_tail", "_told", "_unread", "_whole", "asks",
     )  # fmt: skip
 
-    def __init__(self, *given: Any, head: bool, hides: bool = False, **more: Any) -> None:
+    def __init__(self, *given: Any, head: bool, asks: bool = False, **more: Any) -> None:
         super().__init__(*given, **more)
         self._head = head
-        self._hides = hides
+        self.asks = asks
+        self._hides = False  # the usage that a stream tells was asked for by us, and is not the client's to see
         self._hiding: Hiding | None = None
         self._events = False  # a stream of events that can be ended with one of ours
         self._done = False  # whatever else the app sends is dropped
@@ -64,8 +69,20 @@ class Answer(Watched):
         self._ahead = 0  # bytes that may be sent without a look: nothing can be used up by them
         self._tail = b""
         self._over = 0
+        self._replaced = FAILED  # the status from which on a refusal takes the place of the app's answer
+        if self.gauge.counts("input_tokens"):
+            self.passed.asked = bytearray()
 
     # What comes.
+
+    async def asked(self, scope: Scope) -> Reply | None:
+        """Ask a stream for its usage; the refusal, where that cannot be done."""
+        assert isinstance(self.unmetered, Replayed), "looked at, where streams are asked"
+        found = await asked(scope, self.unmetered)
+        if isinstance(found, Reply):
+            return self._dialect.said(found)
+        self._hides = found
+        return None
 
     async def receive(self) -> Message:
         """The app's `receive`. Bytes count when the app takes them."""
@@ -75,6 +92,8 @@ class Answer(Watched):
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self.passed.bytes_in += size
+            if self.passed.asked is not None and (room := ASKED - len(self.passed.asked)) > 0:
+                self.passed.asked += message.get("body", b"")[:room]
             if self.gauge.bounds and (message.get("more_body", False) or self.passed.bytes_in > size):
                 await self._taken(size)
         elif message["type"] == "http.disconnect":
@@ -88,6 +107,7 @@ class Answer(Watched):
             self.passed.bytes_in -= size
             if (refused := await self.growth.had(used)) is not None:
                 self.verdict = Denied(refused)
+                self._replaced = GOOD  # frameworks take a fault in the middle of a body for the client's
                 raise self.verdict
             self.passed.bytes_in += size
         self.growth.looked()
@@ -102,6 +122,12 @@ class Answer(Watched):
         if self._unread and self._reader is not None:
             parts, self._unread = self._unread, []
             self._reader.fed_all(parts)
+            self._counted(self._reader)
+
+    def _counted(self, read: Reader) -> None:
+        """Count what was said, where no more of it is kept."""
+        if read.said is not None and len(read.said.kept) >= KEPT:
+            self.gauge.estimating.said(read.said)
 
     def left(self) -> None:
         """The client went away, unless it has all of the answer."""
@@ -117,7 +143,7 @@ class Answer(Watched):
         if kind == "http.response.body":
             return self._body(message)
         if kind == "http.response.start":
-            if isinstance(self.verdict, Denied) and message["status"] >= FAILED:
+            if isinstance(self.verdict, Denied) and message["status"] >= self._replaced:
                 return self._refused(self.verdict.decision)
             message = self._begun(message)
         elif kind in FILES and not self._head:
@@ -127,12 +153,17 @@ class Answer(Watched):
 
     def _begun(self, message: Message) -> Message:
         """The response's start: what its headers tell, and how its body is to be read."""
-        headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+        message = {**message, "headers": list(message.get("headers", ()))}  # an app may give what is read once
+        headers = [(name.lower(), value) for name, value in message["headers"]]
         self.passed.status = message["status"]
         try:
             self._read(dict(headers), bool(message.get("trailers")))
         except Exception as fault:
             events.error("headgate.fault", where="response headers", kind=type(fault).__name__)
+        if self._hiding is not None:
+            # What the app told as its length is longer than what is sent.
+            kept = [header for header in message["headers"] if header[0].lower() != b"content-length"]
+            message = {**message, "headers": kept}
         return super()._begun(message)
 
     def _read(self, headers: dict[bytes, bytes], trailers: bool) -> None:
@@ -149,7 +180,8 @@ class Answer(Watched):
         plain = kind.partition(b";")[0].strip().lower() == EVENTS and not packed
         self._events = plain and b"content-length" not in headers and not trailers
         if self.gauge.reads and self.passed.served and not self._head:
-            self._reader = self.passed.reader = reader(kind.decode("latin-1"), packed)
+            said = Said() if self.gauge.counts("output_tokens") else None
+            self._reader = self.passed.reader = reader(kind.decode("latin-1"), packed, said)
         if self._hides and plain:
             self._hiding = Hiding()
 
@@ -175,10 +207,11 @@ class Answer(Watched):
         read, first, before = self._reader, not passed.bytes_out, None
         if read is not None:
             self._read_up()
-            before = read.usage, read.complete, read.text
+            before = read.usage, read.complete, read.text, read.said and read.said.copy()
             read.fed(body)
             if not more:
                 read.fed(b"\n\n")  # a last event may lack its empty line
+            self._counted(read)
         if self._hiding is not None:
             body = self._hiding.fed(body) if more else self._hiding.fed(body) + self._hiding.closed()
             if more and not body:
@@ -230,7 +263,7 @@ class Answer(Watched):
         self._whole = not message.get("more_body", False)
         return self._send(message)
 
-    async def _waited(self, message: Message, before: tuple[Usage, bool, int] | None) -> None:
+    async def _waited(self, message: Message, before: tuple[Usage, bool, int, Said | None] | None) -> None:
         """Send a part once it is held. Raises CutOff where a limit refuses to hold it; then it is not counted."""
         passed, body, used = self.passed, bytes(message.get("body", b"")), self.amounts()
         passed.bytes_out -= len(body)

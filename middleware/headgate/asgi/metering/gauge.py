@@ -3,35 +3,34 @@ reported or else estimated, sums of them.
 
 Law: it may be asked at any time and answers by what is known then; it changes nothing. What failed (status 400 or
 above) has generated no tokens and handed out nothing. Tokens that are reported for good count as reported; until then
-what was generated since the last report is estimated by its bytes, so that a stream that is broken off is charged for
-what was sent.
+what was generated since the last report is estimated, so that a stream that is broken off is charged for what was
+sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
+from headgate.asgi.metering.estimating import Estimating, estimating
 from headgate.quota.decision import Decision
+from headgate.quota.estimate import BY_BYTES
 from headgate.quota.meter import MILLION, Meter
 from headgate.quota.things import MOST_THINGS
 from headgate.quota.window import Max
-from headgate.tokens import METERS, Reader, Usage, estimated
+from headgate.tokens import METERS, Reader, Said, Usage
 
-TOKEN_BYTES = 4
-"""Bytes of text that count as one token where nothing is reported."""
-
-A_LETTER = -(-MILLION // TOKEN_BYTES)
-"""The most (millionths of a unit) by which a byte of text that is generated lets the output's tokens grow. Of other
-tokens more is known only by a report, and of other meters only by what is sent or what the endpoint says."""
+KEPT_THINGS = 100_000
+"""Things that are kept of one response until they are settled, ten times as many as can be at once: 14 MB."""
 
 GOOD = 400
 """The status from which on a response has failed."""
 
 
 class Touched:
-    """Different things that were handed out under one meter: those since the last settlement by their digests, how
+    """Different things that were handed out under one meter: those that are to be settled by their digests, how
     many were settled before, and how many could not be named."""
 
     __slots__ = ("named", "settled", "unnamed")
@@ -45,18 +44,21 @@ class Touched:
         return len(self.named) + self.settled + self.unnamed
 
     def add(self, things: Iterable[bytes]) -> None:
-        """Note what is handed out. More than a ledger can be told at once count as they come."""
+        """Note what is handed out. More than are kept count as they come."""
         for thing in things:
-            if thing in self.named or len(self.named) < MOST_THINGS:
+            if thing in self.named or len(self.named) < KEPT_THINGS:
                 self.named[thing] = None
             else:
                 self.unnamed += 1
 
     def taken(self) -> tuple[tuple[bytes, ...], int]:
-        """What is to be settled now: those that have names, and how many have none. They count as settled."""
-        named, unnamed = tuple(self.named), self.unnamed
+        """What is to be settled next: those that have names, as many as a ledger can be told at once, and how many
+        have none. They count as settled."""
+        named, unnamed = tuple(islice(self.named, MOST_THINGS)), self.unnamed
         self.settled += len(named) + unnamed
-        self.named, self.unnamed = {}, 0
+        self.unnamed = 0
+        for thing in named:
+            del self.named[thing]
         return named, unnamed
 
 
@@ -66,6 +68,7 @@ class Known(NamedTuple):
     usage: Usage
     complete: bool
     text: int
+    said: Said | None
 
 
 class Passed:
@@ -74,6 +77,7 @@ class Passed:
     | field | meaning |
     | --- | --- |
     | `bytes_in`, `bytes_out`, `messages` | content received and sent; messages that a caller sent |
+    | `asked` | the beginning of what was received, for whoever counts it; None where nobody does |
     | `status` | the response's, 101 of a WebSocket that was accepted, 0 before |
     | `gone` | the client went away: what the app sends from then on reaches nobody |
     | `reader` | reads the response for what it reports; None where that cannot be read, or nothing asks for it |
@@ -83,12 +87,15 @@ class Passed:
     """
 
     __slots__ = (
-        "bytes_in", "bytes_out", "gone", "messages", "reader", "reported", "status", "stirred", "told", "touched",
+        "_asked_tokens", "asked", "bytes_in", "bytes_out", "gone", "messages", "reader", "reported", "status",
+        "stirred", "told", "touched",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.bytes_in = self.bytes_out = self.messages = self.status = 0
         self.gone = self.stirred = False
+        self.asked: bytearray | None = None
+        self._asked_tokens = -1, 0  # bytes received, and the tokens that they were counted to be
         self.reader: Reader | Known | None = None
         self.reported: dict[str, int] = {}
         self.told: dict[str, int] = {}
@@ -99,20 +106,28 @@ class Passed:
         """Whether something was handed out."""
         return 0 < self.status < GOOD
 
-    def tokens(self) -> Mapping[str, int]:
+    def tokens(self, by: Estimating) -> Mapping[str, int]:
         """Tokens by meter."""
         if self.status >= GOOD or not (self.status or self.gone):
             return {}
         reader = self.reader
         if reader is None:
             # Packed, or no JSON: an estimate of all that came and went. Before the first byte only the question is.
-            return {"input_tokens": estimated(self.bytes_in), "output_tokens": estimated(self.bytes_out)}
+            return {"input_tokens": self._asked(by), "output_tokens": by.of(self.bytes_out)}
         found = {name: getattr(reader.usage, field) or 0 for name, field in METERS.items()}
         if reader.usage.input is None:
-            found["input_tokens"] = estimated(self.bytes_in)
+            found["input_tokens"] = self._asked(by)
         if not reader.complete or reader.usage.output is None:
-            found["output_tokens"] += estimated(reader.text)
+            found["output_tokens"] += by.of(reader.text) if reader.said is None else by.said(reader.said)
         return found
+
+    def _asked(self, by: Estimating) -> int:
+        """Tokens of the question."""
+        if self.asked is None:
+            return by.of(self.bytes_in)
+        if self._asked_tokens[0] != self.bytes_in:
+            self._asked_tokens = self.bytes_in, by.asked(bytes(self.asked), self.bytes_in)
+        return self._asked_tokens[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +136,7 @@ class Gauge:
 
     `meters`: of which amounts are held, by name. `reads`: whether any counts tokens. `told`: those that a header of
     the response tells. `sums`: those that add up others. `texts`: whether bytes count, so that texts need encoding.
+    `estimating`: what stands in for tokens that nobody reports.
     """
 
     meters: Mapping[str, Meter]
@@ -131,6 +147,7 @@ class Gauge:
     parts: Mapping[str, Meter]
     cuts: bool
     bounds: bool
+    estimating: Estimating
 
     def amounts(self, passed: Passed, factors: Mapping[str, int], held: Mapping[str, int]) -> dict[str, int]:
         """Units used, by the meter's name. `factors` (millionths) are those of the sums; `held` is what counts of a
@@ -139,7 +156,8 @@ class Gauge:
             "requests": 1, "bytes_in": passed.bytes_in, "bytes_out": passed.bytes_out, "messages": passed.messages,
         }  # fmt: skip
         parts = self.parts
-        for name, amount in (*(passed.tokens().items() if self.reads else ()), *passed.reported.items()):
+        tokens = passed.tokens(self.estimating).items() if self.reads else ()
+        for name, amount in (*tokens, *passed.reported.items()):
             if name in parts:
                 used[name] = parts[name].bounded(amount)
         for meter in self.told:
@@ -152,13 +170,19 @@ class Gauge:
             used[meter.name] = meter.bounded(meter.sum.summed(used, factors[meter.name]))
         return used
 
+    def counts(self, name: str) -> bool:
+        """Whether a callable counts what is not reported of these tokens, so that their text is wanted."""
+        return name in self.parts and self.estimating.counts
+
     def rates(self, meter: Meter, factor: int) -> tuple[int, int]:
         """The most (millionths of a unit) by which a meter grows by a byte that is sent, and by one of generated
-        text."""
+        text. Of other tokens than the output's more is known only by a report, and of other meters only by what the
+        endpoint says."""
+        a_letter = self.estimating.a_byte
         if meter.sum is None:
-            return (MILLION if meter.source == "bytes_out" else 0), (A_LETTER if meter.name == "output_tokens" else 0)
+            return (MILLION if meter.source == "bytes_out" else 0), (a_letter if meter.name == "output_tokens" else 0)
         weights = meter.sum.weights
-        sent, said = weights.get("bytes_out", 0) * MILLION, weights.get("output_tokens", 0) * A_LETTER
+        sent, said = weights.get("bytes_out", 0) * MILLION, weights.get("output_tokens", 0) * a_letter
         return -(-sent * factor // (MILLION * MILLION)), -(-said * factor // (MILLION * MILLION))
 
 
@@ -177,6 +201,7 @@ def gauge(decision: Decision) -> Gauge | None:
         sums=tuple([meter for meter in meters.values() if meter.sum is not None]),
         parts=parts,
         cuts=any(meter.overrun == "cut" for meter in meters.values()),
+        estimating=estimating(next((p.estimate for p in parts.values() if p.source.startswith("preset.")), BY_BYTES)),
         bounds=any(meter.overrun == "cut" and meter.source in {"bytes_in", "sum"} for meter in meters.values()),
     )
 

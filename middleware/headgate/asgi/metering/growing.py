@@ -20,6 +20,9 @@ from headgate.quota.under_way import Things
 FAR = 1 << 62
 """Bytes until a look at what is held, where no number of bytes changes anything."""
 
+Owed = Mapping[str, int]
+"""Units by meter that could not be named."""
+
 Amounts = Callable[[], Mapping[str, int]]
 
 
@@ -61,7 +64,8 @@ class Growth:
             held.looked(mine)
             a_byte, a_letter = self._rates[held.name]
             if a_byte or a_letter:
-                least = held.room(mine) * MILLION // (a_byte + a_letter)
+                # Units are rounded up: the first of them may be begun by the next byte.
+                least = max(0, (held.room(mine) - 1) * MILLION // (a_byte + a_letter) + 1)
                 by_bytes = min(by_bytes, least) if a_byte else by_bytes
                 by_text = min(by_text, least) if a_letter else by_text
         return by_bytes, by_text
@@ -108,12 +112,14 @@ class Growth:
         for held in self.helds:
             await held.renewed()
 
-    async def settled(self, gate: Gate, used: Mapping[str, int], things: Things) -> None:
-        """Settle all of it by what was used in the end."""
+    async def settled(self, gate: Gate, used: Mapping[str, int], things: Callable[[], tuple[Things, Owed]]) -> None:
+        """Settle all of it by what was used in the end; `things` that were handed out, and have not been settled."""
         self._ended = True
         for held in self.helds:
             await held.idle()
-        owed = {**used, **{name: touched.unnamed if things else 0 for name, touched in self.touched.items()}}
-        await gate.settle(self.rest, owed, things)
+            await held.lightened()
+        named, unnamed = things()
+        owed = {**used, **unnamed}
+        await gate.settle(self.rest, owed, named)
         for held in self.helds:
-            await held.settled(used.get(held.name, 0), owed.get(held.name, 0), things)
+            await held.settled(used.get(held.name, 0), owed.get(held.name, 0), named)

@@ -137,6 +137,13 @@ class Held:
             self.spent += more
         return refused
 
+    async def lightened(self) -> None:
+        """Settle things until the rest can be named at once; what is refused meanwhile stays."""
+        left = 0
+        while MOST_THINGS < (named := self._named()) != left and not self.over:
+            left = named
+            await self._ask(self._carried(0))
+
     async def settled(self, used: int, owed: int, things: Things) -> None:
         """Settle a reservation of its own: `used` in all, of which `owed` units of a meter that counts things could
         not be named."""
@@ -269,6 +276,6 @@ class Held:
         if touched is None:
             return Part(used, {self.name: used - self.base}, NO_THINGS)
         with adding:
-            upto = len(touched)
             named, unnamed = touched.taken()
+            upto = touched.settled
         return Part(upto, {self.name: unnamed}, {self.name: named})

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, M
 from typing import Any
 
 from headgate.asgi.dialects import NAMES, Dialect, merged
-from headgate.asgi.identify import Intake
+from headgate.asgi.identify import Intake, Scope
+from headgate.asgi.replies import Reply
 from headgate.errors import Denied, IdentityError
 from headgate.gate import Gate
 from headgate.nearest import suggestion
@@ -38,6 +39,9 @@ class Metered:
     `verdict`: what a limit has refused it in the middle, if one has.
     """
 
+    asks = False
+    """Whether its stream is to be asked for its usage before the app is."""
+
     __slots__ = ("_dialect", "_intake", "_send", "decision", "gate", "settled", "unmetered", "verdict")
 
     def __init__(
@@ -56,6 +60,10 @@ class Metered:
     def receive(self) -> Receive:
         """The app's `receive`: the server's own, for nothing of it is counted."""
         return self.unmetered
+
+    async def asked(self, scope: Scope) -> Reply | None:
+        """Ask it; the refusal, where that cannot be done. Nothing of this request counts what a stream tells."""
+        return None
 
     def send(self, message: Message) -> Awaitable[None]:
         """The app's `send`. Not a coroutine: the server's own is handed on, so that no message pays for one more."""

@@ -20,6 +20,10 @@ from headgate.quota.decision import Decision
 SWITCHED = 101
 """The status of a WebSocket that was accepted."""
 
+NORMAL, FAULTS = 1000, frozenset({1000, 1011, 4500})
+"""The code of a close that names none, and those by which frameworks (Quart, Starlette, Litestar) close after an
+exception that they do not know."""
+
 
 class Socket(Watched):
     """The app's `receive` and `send` of one WebSocket, and what passed through them."""
@@ -56,6 +60,8 @@ class Socket(Watched):
             return self._refused(self.verdict.decision)
         elif kind == "websocket.http.response.start":
             self.passed.status = message["status"]
+        elif self.verdict is not None and kind == "websocket.close" and message.get("code", NORMAL) in FAULTS:
+            message = {**message, "code": POLICY_VIOLATION, "reason": ""}
         return self._send(message)
 
     async def _sent(self, message: Message) -> None:

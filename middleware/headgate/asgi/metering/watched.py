@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from headgate.asgi.dialects import Dialect
 from headgate.asgi.identify import Intake, Scope
 from headgate.asgi.metering.cutting import CutOff
 from headgate.asgi.metering.gauge import Gauge, Passed, Touched
-from headgate.asgi.metering.growing import Growth
+from headgate.asgi.metering.growing import Growth, Owed
 from headgate.asgi.metering.metered import Metered, Receive, Send, adding, behind
 from headgate.errors import Denied
 from headgate.gate import Gate
@@ -131,27 +132,32 @@ class Watched(Metered):
 
     def settlement(self) -> Coroutine[Any, Any, None]:
         """What is said to the ledger at the end."""
-        used, things = self.amounts(), self._things()
-        if self._growth is None:
-            owed = {name: touched.unnamed if things else 0 for name, touched in self.passed.touched.items()}
+        used = self.amounts()
+        if self._growth is None and all(len(one.named) <= MOST_THINGS for one in self.passed.touched.values()):
+            things, owed = self._things()
             return self.gate.settle(self.decision, {**used, **owed}, things)
-        return self._settled_whole(self._growth, used, things)
+        return self._settled_whole(self.growth, used)
 
-    async def _settled_whole(self, growth: Growth, used: Mapping[str, int], things: Things) -> None:
+    async def _settled_whole(self, growth: Growth, used: Mapping[str, int]) -> None:
         """Several commands, brought to their end though whoever waits is cancelled after the first."""
-        await asyncio.shield(behind(asyncio.get_running_loop(), growth.settled(self.gate, used, things)))
+        await asyncio.shield(behind(asyncio.get_running_loop(), growth.settled(self.gate, used, self._things)))
 
-    def _things(self) -> Things:
-        """What was handed out since the last settlement, by meter: as the request names it, and as the app did."""
+    def _things(self) -> tuple[Things, Owed]:
+        """What was handed out since the last settlement, by meter: as the request names it, and as the app did; and
+        how many more have no names."""
+        touched = self.passed.touched
         if not self.passed.served:
-            return {}
+            return {}, dict.fromkeys(touched, 0)
         found: dict[str, dict[bytes, None]] = {}
         for demand, limit in zip(self.decision.demands, self.decision.limits, strict=True):
             if demand.things:
                 found.setdefault(limit.meter.name, {}).update(dict.fromkeys(demand.things))
-        for name, touched in tuple(self.passed.touched.items()):
-            found.setdefault(name, {}).update(touched.named)
-        return {name: tuple(named)[:MOST_THINGS] for name, named in found.items()}
+        for name, one in tuple(touched.items()):
+            found.setdefault(name, {}).update(one.named)
+        named = {name: tuple(islice(things, MOST_THINGS)) for name, things in found.items()}
+        return named, {
+            name: one.unnamed + max(0, len(found[name]) - MOST_THINGS) for name, one in tuple(touched.items())
+        }
 
 
 def _text(one: str) -> str:
