@@ -19,7 +19,22 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from asgi.conftest import Stage
-from asgi.upstream import CREDITS, CUT, JSON, OUTPUT, START, Client, Stream, event, held, last, rested, token, total
+from asgi.upstream import (
+    CREDITS,
+    CUT,
+    JSON,
+    OUTPUT,
+    START,
+    Client,
+    Stream,
+    event,
+    held,
+    last,
+    rested,
+    slowly,
+    token,
+    total,
+)  # fmt: skip
 from headgate.asgi import HeadgateMiddleware, charge
 from headgate.asgi.metering.cutting import CutOff, caused, rest_of_event
 from headgate.errors import Denied
@@ -253,6 +268,32 @@ def test_a_store_that_is_not_heard_cuts_nobody_off(stage):
     assert run(stage, app, client) is None
     assert client.tokens == 40 and b"event: error" not in client.text
     assert stage.balances(gate) == {"output_tokens": (40, 0)}
+
+
+@given(parts=st.lists(st.integers(1, 300), min_size=2, max_size=120), loses=st.integers(1, 3), beats=st.booleans())
+def test_an_answer_that_is_lost_once_charges_nobody_twice_and_nothing_is_free(parts, loses, beats):
+    stage = Stage()
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        for at, size in enumerate(parts):
+            await send({"type": "http.response.body", "body": b"x" * size, "more_body": True})
+            if at % 3:
+                await asyncio.sleep(0)
+            if beats and at % 7 == 0:
+                [metered] = app._under_way[asyncio.get_running_loop()]
+                await metered.renewed()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def story() -> None:
+        await app(stage.scope(), client.receive, client.send)
+        await rested()
+
+    gate = stage.gate(total(BYTES, 40_000))
+    app, client = HeadgateMiddleware(behind, gate=gate), Client()
+    slowly(gate, loses)
+    asyncio.run(story())
+    assert stage.balances(gate)["bytes_out"] == (sum(parts), 0) == (len(client.text), 0)
 
 
 def test_what_others_gave_back_meanwhile_lets_a_stream_go_on(stage):

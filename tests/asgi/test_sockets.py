@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from asgi.upstream import held, rested, total
+from asgi.upstream import held, rested, slowly, total
+from headgate.asgi import HeadgateMiddleware
+from headgate.asgi.metering.cutting import CutOff
 from headgate.quota.gcra import Rate
 from headgate.quota.match import Limit
 from headgate.quota.meter import BUILT_IN_METERS
@@ -99,6 +101,25 @@ def test_a_socket_is_closed_when_it_has_sent_what_may_be_sent(stage):
     caller = call(stage, app, ["1234"] * 9)
     assert caller.heard == ["1234"] * 2 and caller.closed == [1008]
     assert held(stage, app) == {"bytes_out": (8, 0)}
+
+
+def test_tasks_that_send_side_by_side_send_no_more_than_there_is_and_close_once(stage):
+    async def talks(scope: Any, receive: Any, send: Any) -> None:
+        async def talk() -> None:
+            for _ in range(50):
+                await send({"type": "websocket.send", "text": "x" * 100})
+
+        await receive()
+        await send({"type": "websocket.accept"})
+        told.extend(await asyncio.gather(*[talk() for _ in range(20)], return_exceptions=True))
+
+    told: list[Any] = []
+    gate = stage.gate(total(OUT, 10_000))
+    slowly(gate)
+    caller = call(stage, HeadgateMiddleware(talks, gate=gate), [])
+    assert sum(map(len, caller.heard)) == 10_000 and caller.closed == [1008]
+    assert stage.balances(gate) == {"bytes_out": (10_000, 0)}
+    assert {type(fault) for fault in told} <= {CutOff, type(None)}
 
 
 def test_an_app_that_sends_on_is_told_once_and_dropped(stage):

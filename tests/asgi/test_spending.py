@@ -15,7 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 
-from asgi.upstream import SSE, START, Client, held, rested, total
+from asgi.upstream import SSE, START, Client, held, rested, slowly, total
 from headgate import Denied
 from headgate.asgi import HeadgateMiddleware, charge, spend
 from headgate.errors import IdentityError
@@ -63,6 +63,41 @@ def test_a_sum_refuses_what_its_part_would_cost(stage):
     app = stage.app(total(SEARCH, 1_000), total(cost, 20), behind=spending(5))
     assert [stage.ask(app).status for _ in range(2)] == [200, 429]
     assert held(stage, app) == {"search": (5, 0), "cost": (15, 0)}
+
+
+def test_two_spendings_at_once_have_all_that_fits(stage):
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.gather(*[spend(scope, search=amount) for amount in (5, 5)])
+        await _fine(scope, receive, send)
+
+    gate = stage.gate(total(SEARCH, 10))
+    slowly(gate)
+    assert stage.ask(HeadgateMiddleware(behind, gate=gate)).status == 200
+    assert stage.balances(gate) == {"search": (10, 0)}
+
+
+@pytest.mark.parametrize("overrun", ["cut", "finish"])
+def test_what_is_asked_for_while_a_stream_goes_on_counts_when_it_is_granted_and_not_before(stage, overrun):
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        async def streams() -> None:
+            for _ in range(20):
+                await send({"type": "http.response.body", "body": b"data: found\n\n", "more_body": True})
+                await asyncio.sleep(0)
+
+        async def spends() -> None:
+            await spend(scope, search=5)
+            with pytest.raises(Denied):
+                await spend(scope, search=100)
+
+        await send({**START, "headers": SSE})
+        await asyncio.gather(streams(), spends())
+        await send({"type": "http.response.body", "body": b""})
+
+    gate = stage.gate(total(replace(SEARCH, overrun=overrun), 20))
+    slowly(gate)
+    answer = stage.ask(HeadgateMiddleware(behind, gate=gate))
+    assert answer.body == b"data: found\n\n" * 20
+    assert stage.balances(gate) == {"search": (5, 0)}
 
 
 def test_two_requests_cannot_spend_the_same(stage):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from headgate.asgi import HeadgateMiddleware
+from headgate.errors import StoreError
 from headgate.quota.match import Limit
 from headgate.quota.meter import MILLION, Meter, Sum
 from headgate.quota.window import Total
@@ -132,3 +133,20 @@ async def rested() -> None:
     """Let what goes on behind a request come to its end."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+def slowly(gate: Any, loses: int = 0) -> list[list[str]]:
+    """Let the gate's store answer a turn of the loop later, as one over a network does; of the changes of reservation
+    (settled and reserved at once) the answer to one is lost, though it was done. What it was told, by names."""
+    transact, told = gate.store.transact, []
+
+    async def later(commands: Any, now: Any = None) -> Any:
+        await asyncio.sleep(0)
+        found = await transact(commands, now)
+        told.append([type(command).__name__ for command in commands])
+        if told[-1] == ["Settle", "Reserve"] and told.count(told[-1]) == loses:
+            raise StoreError("the answer was lost", transient=True, unknown=True)
+        return found
+
+    gate.store.transact = later
+    return told

@@ -21,7 +21,7 @@ ENDS = (b"\n\n", b"\r\r", b"\n\r\n")
 TAIL = 4
 """Bytes of what was sent last that tell, with what comes next, where an event ends."""
 
-LONGEST_REST = 65_536
+LONGEST_REST = 4_096
 """Bytes that are let through to the end of an event: whoever writes longer ones has the last of them cut in two."""
 
 

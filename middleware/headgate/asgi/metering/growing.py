@@ -30,7 +30,7 @@ class Growth:
     """All that one response holds. `amounts` tells what it has used by now, by meter; `factors` are those of its
     sums."""
 
-    __slots__ = ("_amounts", "_ended", "_rates", "helds", "lock", "rest", "touched")
+    __slots__ = ("_amounts", "_ended", "_rates", "helds", "lock", "rest", "spending", "touched")
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Growth:
         amounts: Amounts,
     ) -> None:
         self.rest = decision
-        self.lock = asyncio.Lock()
+        self.lock, self.spending = asyncio.Lock(), asyncio.Lock()
         self.touched = touched
         self._amounts = amounts
         self._ended = False
@@ -73,7 +73,7 @@ class Growth:
     def answered(self, held: Held) -> None:
         """Look again at what was granted more: the response went on while it was asked for, and may stall now."""
         if not self._ended:
-            held.looked(self._amounts().get(held.name, 0))
+            held.looked(self.used(held.name))
 
     def exhausted(self, used: Mapping[str, int], reported: bool = False) -> Held | None:
         """What is to be had before all that is used, by meter, may pass; None if it may. `reported`: tokens are as
@@ -87,20 +87,22 @@ class Growth:
     async def had(self, used: Mapping[str, int], reported: bool = False) -> Decision | None:
         """Wait until what is used, by meter, may pass; the verdict, if it may not."""
         while (held := self.exhausted(used, reported)) is not None:
-            await held.answered(self._amounts().get(held.name, 0), used.get(held.name, 0))
+            await held.answered(self.used(held.name), used.get(held.name, 0))
             if held.over:
                 return held.refused
         return None
 
-    async def secured(self, before: Mapping[str, int], after: Mapping[str, int]) -> Decision | None:
-        """Hold what the endpoint is about to use: all that grew from `before` to `after`; the verdict, if a limit
-        refuses that."""
+    async def secured(self, more: Mapping[str, int]) -> Decision | None:
+        """Hold what the endpoint is about to use, by meter; the verdict, if a limit refuses that."""
         for held in self.helds:
-            used = after.get(held.name, 0)
-            more = used - before.get(held.name, 0)
-            if more > 0 and (refused := await held.secured(more, used)) is not None:
+            units = more.get(held.name, 0)
+            if units > 0 and (refused := await held.secured(units)) is not None:
                 return refused
         return None
+
+    def used(self, meter: str) -> int:
+        """What the response has used of a meter by now."""
+        return self._amounts().get(meter, 0)
 
     async def renewed(self, gate: Gate) -> None:
         """One more lease for all that is held; what stands as it was counted is settled and held anew."""
@@ -117,6 +119,7 @@ class Growth:
         self._ended = True
         for held in self.helds:
             await held.idle()
+            await held.heard(used.get(held.name, 0))
             await held.lightened()
         named, unnamed = things()
         owed = {**used, **unnamed}

@@ -128,14 +128,24 @@ class Held:
         if self.part is not None and not self.over and not self.bare and self._asking is None:
             await self._gate.renew(self.part)
 
-    async def secured(self, more: int, used: int) -> Decision | None:
-        """Hold enough for `more` units, which are `used` with them; the verdict, if that is refused."""
+    async def secured(self, more: int) -> Decision | None:
+        """Hold enough for `more` units beside all that is used; the verdict, if that is refused."""
         await self.idle()
-        lacking = used - self.base - self.amount
-        refused = self.refused if self.over else (await self._extended(lacking)).refused if lacking > 0 else None
-        if refused is None:
-            self.spent += more
-        return refused
+        while not self.over and (lacking := self._growth.used(self.name) + more - self.base - self.amount) > 0:
+            got = await self._extended(lacking)
+            if got.refused is not None:
+                return got.refused
+            if not got.granted:
+                self.amount += lacking  # not heard: it is not held, and may be used
+        if self.over:
+            return self.refused
+        self.spent += more
+        return None
+
+    async def heard(self, used: int) -> None:
+        """Ask once more whether a part is settled of which that is not known."""
+        if self._unheard is not None:
+            await self._ask(self._needed(used, used))
 
     async def lightened(self) -> None:
         """Settle things until the rest can be named at once; what is refused meanwhile stays."""
@@ -147,8 +157,6 @@ class Held:
     async def settled(self, used: int, owed: int, things: Things) -> None:
         """Settle a reservation of its own: `used` in all, of which `owed` units of a meter that counts things could
         not be named."""
-        if self._unheard is not None:
-            await self._ask(self._needed(used, used))
         if self.part is not None and not self.over:
             since = owed if self.name in self._growth.touched else used - self.base
             await self._gate.settle(self.part, {self.name: max(0, since)}, things)
@@ -208,6 +216,11 @@ class Held:
 
     async def _carried(self, used: int) -> None:
         """Hold the next part, then settle the last one. Where it is refused, that one goes on, with its debt."""
+        if self._unheard is not None:
+            await self._cut_short(
+                used, used
+            )  # first that part: it may be settled already, and nothing of it is again
+            return
         async with self._growth.lock:
             own, step = self._own(), self._next(used - self.base)
             got = self._noted(await self._gate.turn_over(own, None, NO_THINGS, step))

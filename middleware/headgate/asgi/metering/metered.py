@@ -91,15 +91,19 @@ class Metered:
     def charged(self, units: Mapping[str, int]) -> None:
         """Add what the app reports, all of it or nothing. Raises IdentityError for a meter that it does not report,
         AmountError (a ValueError) for what is no amount."""
+        self.allowed(units)
+        if self.settled:
+            events.warning("headgate.charge.late", meters=sorted(units), decision=self.decision.id)
+            return
+        self.added(units)
+
+    def allowed(self, units: Mapping[str, int]) -> None:
+        """Raises what `charged` raises for these units."""
         reported = self._intake.reported
         for name, amount in units.items():
             if name not in reported:
                 raise IdentityError(unknown("charge", name, reported))
             checked(amount)
-        if self.settled:
-            events.warning("headgate.charge.late", meters=sorted(units), decision=self.decision.id)
-            return
-        self.added(units)
 
     def added(self, units: Mapping[str, int]) -> None:
         """Count what was reported. No limit of this request does."""

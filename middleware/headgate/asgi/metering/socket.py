@@ -75,12 +75,11 @@ class Socket(Watched):
     async def _had(self, messages: int, received: int, sent: int) -> Decision | None:
         """Count what is about to pass, once it may; the verdict, if it may not."""
         self._count(messages, received, sent)
-        used = self.amounts()
-        if self.growth.exhausted(used) is not None:
+        while self.growth.exhausted(used := self.amounts()) is not None:
             self._count(-messages, -received, -sent)
             if (refused := await self.growth.had(used)) is not None:
                 return refused
-            self._count(messages, received, sent)
+            self._count(messages, received, sent)  # and look again: others may have sent meanwhile
         self.growth.looked()
         return None
 
@@ -90,8 +89,9 @@ class Socket(Watched):
         self.passed.bytes_out += sent
 
     async def _close(self) -> None:
-        self._closed = True
-        await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
+        if not self._closed:
+            self._closed = True
+            await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
 
     async def _refused(self, refused: Decision) -> None:
         """The refusal of a handshake that the app has not answered yet."""

@@ -94,22 +94,31 @@ class Watched(Metered):
 
     async def spent(self, units: Mapping[str, int]) -> None:
         """Hold what is about to be used, then count it. Raises Denied where a limit refuses, and counts nothing."""
-        before = self.amounts()
-        self.charged(units)
-        if self.settled:
-            return
-        refused = await self.growth.secured(before, self.amounts())
-        if refused is not None:
-            with adding:
-                for name, amount in units.items():
-                    self.passed.reported[name] -= amount
-            self.verdict = Denied(refused)
-            who, limits = refused.principal, [refusal.limit for refusal in refused.refusals]
-            events.info(
-                "headgate.spend.denied", decision=refused.id, key=who.key, org=who.org,
-                limits=limits,
-            )  # fmt: skip
-            raise self.verdict
+        self.allowed(units)
+        async with self.growth.spending:
+            refused = None if self.settled else await self.growth.secured(self._more(units))
+            if refused is None:
+                self.charged(units)
+                return
+        self.verdict = Denied(refused)
+        who, limits = refused.principal, [refusal.limit for refusal in refused.refusals]
+        events.info(
+            "headgate.spend.denied", decision=refused.id, key=who.key, org=who.org,
+            limits=limits,
+        )  # fmt: skip
+        raise self.verdict
+
+    def _more(self, units: Mapping[str, int]) -> dict[str, int]:
+        """What these units would add, by meter. They are not counted before they are held: what passes meanwhile
+        would be taken to have used them."""
+        before, reported = self.amounts(), self.passed.reported
+        with adding:
+            self.passed.reported = {
+                **reported, **{name: min(reported.get(name, 0) + amount, SAFE) for name, amount in units.items()}
+            }  # fmt: skip
+            after = self.amounts()
+            self.passed.reported = reported
+        return {name: amount - before.get(name, 0) for name, amount in after.items()}
 
     # Its end.
 
