@@ -35,9 +35,9 @@ from asgi.upstream import (
     total,
     usage,
 )
-from headgate.asgi import HeadgateMiddleware
+from headgate.asgi import HeadgateMiddleware, charge
 from headgate.asgi.metering.asking import LARGEST
-from headgate.quota.meter import MILLION, Meter, Sum
+from headgate.quota.meter import BUILT_IN_METERS, MILLION, Meter, Sum
 
 CACHED, REASONING = Meter("cached_tokens", PRESET), Meter("reasoning_tokens", PRESET)
 ALL = (total(INPUT), total(CACHED), total(OUTPUT), total(REASONING))
@@ -108,18 +108,53 @@ def test_an_answer_that_is_packed_or_no_json_is_estimated_from_its_bytes(stage):
     assert used(stage, app) == {"output_tokens": 3}
 
 
-def test_an_app_that_packs_its_answers_itself_is_estimated_and_under_an_outer_one_it_is_read(stage):
+def test_an_app_is_not_asked_to_pack_what_is_to_be_read_and_an_outer_one_packs_it(stage):
     gate = stage.gate(total(OUTPUT))
 
     async def endpoint(request: Any) -> JSONResponse:
         return JSONResponse(CHAT)
 
     gated, packing = Middleware(HeadgateMiddleware, gate=gate), Middleware(GZipMiddleware, minimum_size=1)
-    for order, least, most in (([packing, gated], 9, 9), ([gated, packing], 20, 80)):
-        before = stage.balances(gate).get("output_tokens", (0, 0))[0]
+    for at, (order, packs) in enumerate((([packing, gated], True), ([gated, packing], False)), 1):
         app = Starlette(routes=[Route("/", endpoint)], middleware=order)
-        assert stage.ask(app, headers=[(b"accept-encoding", b"gzip")]).headers["content-encoding"] == "gzip"
-        assert least <= stage.balances(gate)["output_tokens"][0] - before <= most
+        answer = stage.ask(app, headers=[(b"accept-encoding", b"gzip")])
+        assert ("content-encoding" in answer.headers) is packs
+        assert stage.balances(gate) == {"output_tokens": (9 * at, 0)}
+
+
+def test_where_no_tokens_count_an_app_may_pack_what_it_likes(stage, limits):
+    gated = Middleware(HeadgateMiddleware, gate=stage.gate(total(BUILT_IN_METERS["bytes_out"])))
+
+    async def endpoint(request: Any) -> JSONResponse:
+        return JSONResponse(CHAT)
+
+    app = Starlette(routes=[Route("/", endpoint)], middleware=[gated, Middleware(GZipMiddleware, minimum_size=1)])
+    assert stage.ask(app, headers=[(b"accept-encoding", b"gzip")]).headers["content-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("media", ["image/png", "audio/mpeg", "Application/Octet-Stream", "application/pdf"])
+def test_what_is_no_text_has_no_tokens(stage, media):
+    app = stage.app(
+        total(OUTPUT), total(INPUT), behind=answering(200, b"x" * 4_000, [(b"content-type", media.encode())])
+    )
+    stage.ask(app, method="POST", body=[b"x" * 40])
+    assert used(stage, app) == {"output_tokens": 0, "input_tokens": 10}
+
+
+def test_a_picture_in_a_question_cuts_no_stream_that_reports_what_it_was(stage):
+    app = stage.app(total(replace(CREDITS, overrun="cut"), 1_000), behind=Stream(20))
+    answer = stage.ask(app, method="POST", body=[b"x" * 400_000])
+    assert answer.body.count(b"word") == 20 and used(stage, app) == {"credits": 7 + 5 * 20}
+
+
+def test_a_meter_that_the_app_reports_is_not_fed_by_a_preset_of_the_same_name(stage):
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        charge(scope, input_tokens=3)
+        await answering(200, json.dumps(CHAT).encode())(scope, receive, send)
+
+    app = stage.app(total(Meter("input_tokens", "app")), total(OUTPUT), behind=behind)
+    stage.ask(app, method="POST")
+    assert used(stage, app) == {"input_tokens": 3, "output_tokens": 9}
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])

@@ -332,6 +332,10 @@ def _watched(
     more = {"scope": scope, "gauge": found, "factors": factors}
     if scope["type"] == "websocket":
         return Socket(gate, reads, dialect, decision, receive, send, **more)
+    if found.reads:
+        # What is packed cannot be read, and whether it is must not be the client's choice. Outside of us it may be.
+        told = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
+        scope["headers"] = [*told, (b"accept-encoding", b"identity")]
     asks = reads.policy.include_usage and found.reads
     return Answer(gate, reads, dialect, decision, receive, send, head=scope["method"] == "HEAD", asks=asks, **more)
 

@@ -32,6 +32,17 @@ FAILED = 500
 
 EVENTS = b"text/event-stream"
 
+MUTE = (
+    b"image/",
+    b"audio/",
+    b"video/",
+    b"font/",
+    b"application/octet-stream",
+    b"application/pdf",
+    b"application/zip",
+)
+"""Types of what is no text, of which no tokens can be estimated."""
+
 TOGETHER = 8_192
 """Bytes of parts that have been sent and are read together later, at most: what they report counts by then, and so
 long they are kept. Some thirty events, of which nearly all are then known by one comparison."""
@@ -176,6 +187,7 @@ class Answer(Watched):
                     # What is no number counts as not told.
                     events.warning("headgate.meter.unread", meter=meter.name, decision=self.decision.id)
         kind = headers.get(b"content-type", b"")
+        self.passed.mute = kind.lower().startswith(MUTE)
         packed = headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}
         plain = kind.partition(b";")[0].strip().lower() == EVENTS and not packed
         self._events = plain and b"content-length" not in headers and not trailers

@@ -84,16 +84,18 @@ class Passed:
     | `reported`, `told` | what the endpoint said with `charge`, and in headers of the response, by meter |
     | `touched` | what it handed out, by meter |
     | `stirred` | the endpoint has said something since somebody looked |
+    | `ended` | it is over: what has not been reported by now is estimated |
+    | `mute` | the response is a picture, a sound or the like: its bytes are no text |
     """
 
     __slots__ = (
-        "_asked_tokens", "asked", "bytes_in", "bytes_out", "gone", "messages", "reader", "reported", "status",
-        "stirred", "told", "touched",
+        "_asked_tokens", "asked", "bytes_in", "bytes_out", "ended", "gone", "messages", "mute", "reader", "reported",
+        "status", "stirred", "told", "touched",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.bytes_in = self.bytes_out = self.messages = self.status = 0
-        self.gone = self.stirred = False
+        self.ended = self.gone = self.mute = self.stirred = False
         self.asked: bytearray | None = None
         self._asked_tokens = -1, 0  # bytes received, and the tokens that they were counted to be
         self.reader: Reader | Known | None = None
@@ -113,7 +115,7 @@ class Passed:
         reader = self.reader
         if reader is None:
             # Packed, or no JSON: an estimate of all that came and went. Before the first byte only the question is.
-            return {"input_tokens": self._asked(by), "output_tokens": by.of(self.bytes_out)}
+            return {"input_tokens": self._asked(by), "output_tokens": 0 if self.mute else by.of(self.bytes_out)}
         found = {name: getattr(reader.usage, field) or 0 for name, field in METERS.items()}
         if reader.usage.input is None:
             found["input_tokens"] = self._asked(by)
@@ -122,7 +124,10 @@ class Passed:
         return found
 
     def _asked(self, by: Estimating) -> int:
-        """Tokens of the question."""
+        """Tokens of the question, while nobody has told them: nothing before the end, for a picture's bytes would cut
+        off an answer that reports a thousandth of them a moment later."""
+        if not self.ended:
+            return 0
         if self.asked is None:
             return by.of(self.bytes_in)
         if self._asked_tokens[0] != self.bytes_in:
@@ -157,7 +162,10 @@ class Gauge:
         }  # fmt: skip
         parts = self.parts
         tokens = passed.tokens(self.estimating).items() if self.reads else ()
-        for name, amount in (*tokens, *passed.reported.items()):
+        for name, amount in tokens:
+            if name in parts and parts[name].source != "app":
+                used[name] = parts[name].bounded(amount)
+        for name, amount in passed.reported.items():
             if name in parts:
                 used[name] = parts[name].bounded(amount)
         for meter in self.told:

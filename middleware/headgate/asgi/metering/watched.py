@@ -141,6 +141,7 @@ class Watched(Metered):
 
     def settlement(self) -> Coroutine[Any, Any, None]:
         """What is said to the ledger at the end."""
+        self.passed.ended = True
         used = self.amounts()
         if self._growth is None and all(len(one.named) <= MOST_THINGS for one in self.passed.touched.values()):
             things, owed = self._things()
