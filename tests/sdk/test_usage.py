@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from sdk.line import Line, Serve
+from sdk.line import PATIENCE, Line, Serve
 from sdk.upstream import Counts
 
 ASK: Any = [{"role": "user", "content": "Who opens the gate?"}]
@@ -255,7 +255,8 @@ def test_async_clients_that_are_cancelled_pay_for_what_was_sent(serve: Serve) ->
 
             events = [asyncio.Event() for _ in range(5)]
             tasks = [asyncio.create_task(reading(event)) for event in events]
-            await asyncio.gather(*[event.wait() for event in events])
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(*[event.wait() for event in events])
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
