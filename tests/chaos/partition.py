@@ -21,6 +21,9 @@ from headgate.testing.servers import _free_port as free_port
 SENDER = slice(40, 80)
 """Where the id of who speaks stands in a message of the bus (`clusterMsg`)."""
 
+TRIES = 5
+"""How often other ports are taken where somebody has been faster."""
+
 CHUNK = 65_536
 
 Taker = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -120,7 +123,11 @@ class Partible:
     """A cluster of three and three; used with `with`."""
 
     def __init__(self, node_timeout: int) -> None:
-        self.cluster = Cluster(node_timeout=node_timeout)
+        self._node_timeout = node_timeout
+        self._made()
+
+    def _made(self) -> None:
+        self.cluster = Cluster(node_timeout=self._node_timeout)
         ways: dict[int, int] = {}
         for node in self.cluster.nodes:
             # As far above as every bus: no other server is given a port there before this one starts.
@@ -130,12 +137,17 @@ class Partible:
         self._buses = Buses(ways)
 
     def __enter__(self) -> Partible:
-        self._buses.start()
-        try:
-            self.cluster.start()
-        except BaseException:
-            self._buses.stop()
-            raise
+        for left in reversed(range(TRIES)):
+            self._buses.start()
+            try:
+                self.cluster.start()
+            except BaseException as fault:
+                self._buses.stop()
+                if not left or "Address already in use" not in str(fault):
+                    raise
+                self._made()  # somebody has taken a port meanwhile
+            else:
+                break
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -149,6 +149,27 @@ async def test_where_only_holds_stand_in_the_way_it_asks_ten_times_a_second(hous
     assert house.inner.calls <= 1 + 2 * 10
 
 
+class Fleeting(dict[Any, Any]):
+    """What is remembered, where another loop's thread is always faster: what was just read is gone."""
+
+    def get(self, place: Any, default: Any = None) -> Any:
+        return self.pop(place, default)
+
+    def __contains__(self, place: Any) -> bool:
+        return self.pop(place, None) is not None
+
+
+@told
+async def test_loops_in_other_threads_may_forget_the_same_meanwhile(house: House) -> None:
+    house.store._remembered = Fleeting()
+    await house.ask(SEATS, rid=b"first")
+    for _ in range(20):
+        await house.refused(SEATS)
+        house.clock.advance(microseconds=BRIEF)
+    await answer(house.store, Cancel(b"first", (SEATS,), LEASE))
+    assert isinstance(await house.ask(SEATS), Granted)
+
+
 @told
 async def test_a_refusal_ends_at_the_very_instant_that_the_store_has_told(house: House) -> None:
     rate = on("rate", Rate(100, MINUTE))  # one each 600 ms

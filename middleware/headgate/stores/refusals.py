@@ -153,7 +153,8 @@ class RefusalsStore:
         remembered = self._remembered
         if remembered and rid not in self._said and rid not in self._said_before:
             for demand in demands:
-                if demand[0] in remembered and not demand[4] and self._holds(demand, at):
+                found = remembered.get(demand[0])
+                if found is not None and not demand[4] and self._holds(found, demand, at):
                     self.repeated += 1
                     return self._again(demands, at)
         self._say(rid)
@@ -164,16 +165,15 @@ class RefusalsStore:
         if len(self._said) >= SAID:
             self._said_before, self._said = self._said, {}
 
-    def _holds(self, demand: Demand, at: int) -> bool:
+    def _holds(self, found: Remembered, demand: Demand, at: int) -> bool:
         """Whether what is remembered of the demand's place refuses it. The first who sees it run out asks again."""
-        found = self._remembered[demand[0]]
         if at < found.until:
             return _covers(found, demand)
         if at < found.ends and _covers(found, demand):
             longer = min(at + ASKING, found.ends)
             self._remembered[demand[0]] = found._replace(until=longer, ends=longer)
         else:
-            del self._remembered[demand[0]]
+            self._remembered.pop(demand[0], None)  # another loop's thread may have been here
         return False
 
     def _again(self, demands: tuple[Demand, ...], at: int) -> Refused:
@@ -205,7 +205,7 @@ class RefusalsStore:
             for demand in command.demands:
                 found = self._remembered.get(demand[0])
                 if found is not None and _covers(found, demand) and not demand[4]:
-                    del self._remembered[demand[0]]
+                    self._remembered.pop(demand[0], None)
 
     def _keep(self, demands: tuple[Demand, ...], answer: Refused, asked: int, frees: int) -> None:
         """Remember a refusal at each place that refused, unless something was given back there meanwhile."""
@@ -232,10 +232,13 @@ class RefusalsStore:
         """Forgets two that have run out for each one that comes, and the oldest of too many."""
         remembered = self._remembered
         for _ in range(2):
-            oldest = next(iter(remembered), None)
-            if oldest is None or (remembered[oldest].until + ASKING > at and len(remembered) < MOST):
+            try:
+                oldest, found = next(iter(remembered.items()))
+            except (StopIteration, RuntimeError):
+                return  # there is none, or another loop's thread is at it
+            if found.until + ASKING > at and len(remembered) < MOST:
                 return
-            del remembered[oldest]
+            remembered.pop(oldest, None)
 
     def _free(self, command: Command) -> None:
         """Forget what a command may make untrue: it gives something back, or moves it."""
