@@ -314,6 +314,22 @@ def test_other_bodies_pass_as_they_are(stage, body):
     assert got == [body]
 
 
+def test_a_client_that_goes_away_while_its_body_is_taken_is_told_to_the_app_and_not_refused(stage):
+    told = [{"type": "http.request", "body": b'{"stream": true' + b" " * 70_000, "more_body": True}]
+    seen = []
+
+    async def receive() -> Any:
+        return told.pop(0) if told else {"type": "http.disconnect"}
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend([(await receive())["type"] for _ in range(2)])
+
+    client = Client()
+    app = stage.app(total(OUTPUT), behind=behind, include_usage=True)
+    asyncio.run(app(stage.scope(method="POST"), receive, client.send))
+    assert seen == ["http.request", "http.disconnect"] and client.messages == []
+
+
 def test_nobody_fills_memory_by_what_is_refused_anyway(stage):
     taken = []
 

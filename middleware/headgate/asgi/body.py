@@ -39,11 +39,6 @@ class Replayed:
         """What was taken of the body."""
         return b"".join([message.get("body", b"") for message in self._messages])
 
-    @staticmethod
-    def is_object(taken: bytes) -> bool:
-        """Whether a body begins as a JSON object does."""
-        return taken.lstrip(BEFORE)[:1] == b"{"
-
     async def whole(self, most: int) -> bytes | None:
         """The whole body, of which the rest is taken, too; None where it is longer than `most` bytes, b"" where the
         client went away."""
@@ -60,6 +55,15 @@ class Replayed:
         """Hand on another body than what was taken."""
         self._messages.clear()
         self._messages.append({"type": "http.request", "body": body, "more_body": False})
+
+
+def first_of(body: bytes) -> bytes:
+    """The first character of a body, by which a JSON object is told; b"" where none has come yet.
+
+    >>> first_of(b' {"model"'), first_of(b"\\n")
+    (b'{', b'')
+    """
+    return body.lstrip(BEFORE)[:1]
 
 
 class Peeked(NamedTuple):
@@ -87,7 +91,7 @@ async def peek(receive: Receive, most: int) -> Peeked:
         if message["type"] != "http.request":
             return Peeked({}, "", replayed)  # the client went away
         part = message.get("body", b"")
-        if not begun and (first := part.lstrip(BEFORE)[:1]):
+        if not begun and (first := first_of(part)):
             begun = True
             if first != b"{":
                 return Peeked({}, "", replayed)

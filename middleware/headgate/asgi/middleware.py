@@ -192,7 +192,7 @@ class HeadgateMiddleware:
             under_way = self._under_way[loop] = UnderWay()
         under_way.begun(metered)
         try:
-            refusal = await metered.asked(scope) if metered.asks else None
+            refusal = await metered.asked() if metered.asks else None
             await (refusal or self.app)(scope, metered.receive, metered.send)
         except GeneratorExit:
             metered.left()

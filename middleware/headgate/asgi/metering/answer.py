@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any
 
 from headgate.asgi.body import Replayed
-from headgate.asgi.identify import Scope
 from headgate.asgi.metering.asking import asked
 from headgate.asgi.metering.cutting import BROKEN, LONGEST_REST, TAIL, CutOff, caused, rest_of_event
 from headgate.asgi.metering.estimating import ASKED
@@ -86,10 +85,10 @@ class Answer(Watched):
 
     # What comes.
 
-    async def asked(self, scope: Scope) -> Reply | None:
+    async def asked(self) -> Reply | None:
         """Ask a stream for its usage; the refusal, where that cannot be done."""
         assert isinstance(self.unmetered, Replayed), "looked at, where streams are asked"
-        found = await asked(scope, self.unmetered)
+        found = await asked(self._scope, self.unmetered)
         if isinstance(found, Reply):
             return self._dialect.said(found)
         self._hides = found

@@ -8,7 +8,7 @@ memory by asking for what is refused anyway.
 from __future__ import annotations
 
 from headgate.asgi import replies
-from headgate.asgi.body import Replayed
+from headgate.asgi.body import Replayed, first_of
 from headgate.asgi.identify import Scope, encoded
 from headgate.asgi.replies import Reply
 from headgate.tokens import Unread, with_usage
@@ -29,16 +29,18 @@ async def asked(scope: Scope, receive: Replayed) -> Reply | bool:
         return False
     if encoded(scope):
         return replies.unread()
-    if not Replayed.is_object(taken):
+    if first_of(taken) != b"{":
         return False
     body = await receive.whole(LARGEST)
     if body is None:
         return replies.too_long(LARGEST)
+    if not body:
+        return False  # the client went away, which the app is told
     try:
         found = with_usage(body)
     except Unread:
         return replies.unread()
-    if found is None or not body:
+    if found is None:
         return False
     receive.put(found.body)
     told = [header for header in scope["headers"] if header[0] not in {b"content-length", b"transfer-encoding"}]

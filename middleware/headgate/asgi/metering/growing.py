@@ -70,7 +70,7 @@ class Growth:
                 by_text = min(by_text, least) if a_letter else by_text
         return by_bytes, by_text
 
-    def answered(self, held: Held) -> None:
+    def looked_again(self, held: Held) -> None:
         """Look again at what was granted more: the response went on while it was asked for, and may stall now."""
         if not self._ended:
             held.looked(self.used(held.name))

@@ -178,7 +178,7 @@ class Held:
         finally:
             self._asking = None
         if self.refused is None:
-            self._growth.answered(self)
+            self._growth.looked_again(self)
 
     async def _grown(self, used: int) -> None:
         """Hold as much again as was held, or what is left."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, M
 from typing import Any
 
 from headgate.asgi.dialects import NAMES, Dialect, merged
-from headgate.asgi.identify import Intake, Scope
+from headgate.asgi.identify import Intake
 from headgate.asgi.replies import Reply
 from headgate.errors import Denied, IdentityError
 from headgate.gate import Gate
@@ -61,7 +61,7 @@ class Metered:
         """The app's `receive`: the server's own, for nothing of it is counted."""
         return self.unmetered
 
-    async def asked(self, scope: Scope) -> Reply | None:
+    async def asked(self) -> Reply | None:
         """Ask it; the refusal, where that cannot be done. Nothing of this request counts what a stream tells."""
         return None
 
