@@ -135,8 +135,6 @@ class Held:
             got = await self._extended(lacking)
             if got.refused is not None:
                 return got.refused
-            if not got.granted:
-                self.amount += lacking  # not heard: it is not held, and may be used
         if self.over:
             return self.refused
         self.spent += more
@@ -217,9 +215,8 @@ class Held:
     async def _carried(self, used: int) -> None:
         """Hold the next part, then settle the last one. Where it is refused, that one goes on, with its debt."""
         if self._unheard is not None:
-            await self._cut_short(
-                used, used
-            )  # first that part: it may be settled already, and nothing of it is again
+            # First that part again: it may be settled already.
+            await self._cut_short(used, used)
             return
         async with self._growth.lock:
             own, step = self._own(), self._next(used - self.base)

@@ -111,8 +111,8 @@ class Watched(Metered):
     def _more(self, units: Mapping[str, int]) -> dict[str, int]:
         """What these units would add, by meter. They are not counted before they are held: what passes meanwhile
         would be taken to have used them."""
-        before, reported = self.amounts(), self.passed.reported
         with adding:
+            before, reported = self.amounts(), self.passed.reported
             self.passed.reported = {
                 **reported, **{name: min(reported.get(name, 0) + amount, SAFE) for name, amount in units.items()}
             }  # fmt: skip
