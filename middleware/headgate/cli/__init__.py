@@ -26,6 +26,7 @@ from typer.core import TyperGroup
 from headgate.cli.check import check
 from headgate.cli.config import config
 from headgate.cli.doctor import doctor
+from headgate.cli.drill import drill
 from headgate.cli.explain import explain
 from headgate.cli.init import init
 from headgate.cli.key import key
@@ -70,6 +71,7 @@ app.command(short_help="Say why a request is, or was, decided as it is.")(explai
 app.command(short_help="Show every setting and where it comes from.")(config)
 app.command(short_help="Show what a key or an org has used.")(usage)
 app.command(short_help="Say whether the store is fit, and what to do where it is not.")(doctor)
+app.command(short_help="Write labelled traffic to try policies and linking on.")(drill)
 app.add_typer(key, name="key")
 
 
