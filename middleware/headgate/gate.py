@@ -1,15 +1,17 @@
 """The fast path: identify, match, reserve; serve and meter; settle. Read it from top to bottom.
 
-Law: a request waits for one store round trip and for nothing else. Refused means that nothing was consumed
-anywhere; denied is never unavailable. What was granted is settled exactly once, however the request ends. The gate
-knows no wire format: `headgate.asgi` gathers the facts and speaks the replies.
+Law: a request waits for one store round trip and for nothing else; the first of a group, half as long again. Refused
+means that nothing was consumed anywhere; denied is never unavailable. What was granted is settled exactly once,
+however the request ends. The gate knows no wire format: `headgate.asgi` gathers the facts and speaks the replies.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from headgate.clock import SECOND, Clock, wall_clock
 from headgate.directory import Directory
@@ -23,7 +25,9 @@ from headgate.quota.command import (
     Demand,
     Extend,
     Granted,
+    Join,
     Look,
+    Merge,
     Outcome,
     Refusal,
     Refused,
@@ -35,20 +39,23 @@ from headgate.quota.decision import Action, Charge, Decision, Reading, crossed, 
 from headgate.quota.facts import Call, Principal
 from headgate.quota.identify import plausible
 from headgate.quota.ledger import REPEAT, followed
-from headgate.quota.match import Limit, Tariff, lease_of
+from headgate.quota.match import Asked, Limit, Tariff, lease_of
 from headgate.quota.share import share_of
 from headgate.quota.under_way import (
     NO_THINGS,
     Extended,
     Things,
     added_by,
+    all_pairs,
     as_now,
     grown,
+    own_now,
     placed_now,
     settlement,
+    shown,
     verdict,
 )
-from headgate.resolver import MOVES, Heard, Resolver
+from headgate.resolver import MOVES, Flights, Heard, Resolver
 from headgate.stores.contract import Store
 from headgate.stores.memory import MemoryStore
 from headgate.tariffs import Kept, Tariffs
@@ -68,13 +75,28 @@ ENDS_WITHIN = 5.0
 """How long (seconds) an end waits for a store to take what it is still owed."""
 
 
+class Eye(Protocol):
+    """What looks at requests that have ended or were refused (`headgate.watch.Eye`). It neither raises nor waits."""
+
+    def saw(
+        self,
+        policy: Policy,
+        call: Any,
+        scope: MutableMapping[str, Any],
+        at: int,
+        status: int,
+        things: Sequence[object] = (),
+    ) -> None:
+        """One request: what it asked, when it came (microseconds), how it was answered, and what was handed out."""
+
+
 @dataclass(slots=True)
 class Gate:
     """What stands before the app: a policy, a store, who is known, and the peppers that digest what is stored.
 
     `peppers`: newest first; what is stored is digested by the newest. `deadline` (seconds) bounds the wait for
     the store; None takes the store's own. `address`: the store's, where another gate may have the same one; "" for
-    a store that is this gate's alone.
+    a store that is this gate's alone. `eye`: what looks at requests that have ended; None for nothing.
 
     >>> import asyncio
     >>> from headgate.quota.gcra import Rate
@@ -96,15 +118,18 @@ class Gate:
     clock: Clock = wall_clock
     deadline: float | None = None
     address: str = ""
+    eye: Eye | None = None
     tariffs: Tariffs = field(init=False)
     _nobody: dict[str, Principal] = field(default_factory=dict)
     _alone: MemoryStore | None = None
     _quiet_until: int = 0
     resolver: Resolver = field(init=False)
+    flights: Flights = field(init=False)
 
     def __post_init__(self) -> None:
         self.tariffs = Tariffs(self.peppers)
         self.resolver = Resolver(self.store)
+        self.flights = Flights(self.store)
 
     def same_as(self, other: Gate) -> bool:
         """Whether two gates count the same requests in the same ledger: then one of them charges a request."""
@@ -150,13 +175,13 @@ class Gate:
         StoreError: what happens without the store is the policy's to say, and stands in the decision.
         """
         kept = self.tariffs.of(call.principal, self.policy, self.directory, self.clock())
-        demands, limits, lease = kept.tariff.asked(call)
+        demands, limits, lease, own, whole = kept.tariff.asked(call)
         rid = new_id()
         if not demands:
             return Decision(rid.hex(), ALLOW, call.principal, self.clock())
-        command = Reserve(rid, demands, lease)
+        command = Reserve(rid, whole, lease)
         try:
-            if self.store.immediate and not kept.merges:
+            if self.store.immediate and kept.quiet:
                 [outcome] = await self.store.transact((command,))
             else:
                 outcome = await self._reserved(kept, command)
@@ -169,16 +194,17 @@ class Gate:
             else:
                 raise StoreError("the store knows a reservation's id that was never used before", transient=False)
         except StoreError as fault:
-            decision = await self._without_store(command, call, limits, fault)
+            decision = await self._without_store(command, call, kept.tariff.asked(call), fault)
             self._told(decision, call)
             return decision
+        balances = outcome.balances[: len(demands)] if own else outcome.balances
         decision = Decision(
-            rid.hex(), action, call.principal, outcome.now, demands, limits, outcome.balances, refusals,
-            outcome.shadowed, lease, kept.tariff,
+            rid.hex(), action, call.principal, outcome.now, demands, limits, balances, refusals,
+            outcome.shadowed, lease, kept.tariff, own=own,
         )  # fmt: skip
         if kept.alerts and not refusals:
             missed = {refusal.limit for refusal in outcome.shadowed}
-            charges = zip(limits, demands, outcome.balances, strict=True)
+            charges = zip(limits, demands, balances, strict=True)
             self._alerted(decision, [c for c in charges if not c[1].hold and c[1].place[1] not in missed])
         if listening(INFO if refusals or outcome.shadowed else DEBUG):
             self._told(decision, call)
@@ -197,10 +223,11 @@ class Gate:
         if not held:
             return
         command = Settle(bytes.fromhex(decision.id), as_now(held, self._now(decision)))
+        many = sum([demand.hold for demand in decision.demands])
 
         def heard(command: Settle, outcome: Outcome) -> None:
             if any(limit.alerts for limit in limits):
-                self._alerted(decision, added_by(limits, command, outcome))
+                self._alerted(decision, added_by(limits, command, shown(outcome, many)))
 
         if decision.degraded == "open":
             # Nobody knows whether the store has heard of it: if it has, this is what the request used.
@@ -238,8 +265,7 @@ class Gate:
         nobody, and the settlement charges what was used.
         """
         # All that is held is named, also where it does not grow: one lease for all.
-        pairs = zip(decision.demands, decision.limits, strict=True)
-        held = [(grown(d, more.get(m.meter.name, 0)), m) for d, m in pairs if d.hold]
+        held = [(grown(d, more.get(m.meter.name, 0)), m) for d, m in all_pairs(decision) if d.hold]
         if not held or not decision.lease or not decision.allowed or decision.degraded == "open":
             return Extended(False)
         demands = as_now([demand for demand, _ in held], self._now(decision) if more else None)
@@ -255,20 +281,26 @@ class Gate:
             events.warning("headgate.renew.failed", decision=decision.id, reason=str(fault))
             return Extended(False)
         assert outcome is not None, "asked at least once"
-        return verdict(replace(decision, limits=tuple([limit for _, limit in held])), demands, outcome)
+        many = sum([demand.hold for demand in decision.demands])
+        shown_limits = tuple([limit for _, limit in held[:many]])
+        return verdict(replace(decision, limits=shown_limits), demands[:many], shown(outcome, many))
 
-    async def turn_over(self, part: Decision, used: Mapping[str, int] | None, things: Things, hold: int) -> Extended:
+    async def turn_over(
+        self, part: Decision, used: Mapping[str, int] | None, things: Things, hold: int, owed: bool = False
+    ) -> Extended:
         """Settle what `part` has used so far and hold `hold` units of each of its meters under another id, so that
         what a long stream used counts as used while it lives, and drains. `used` is None where that is settled
         already.
 
-        Refused: it is settled all the same, and nothing is held any more. Raises StoreError if the store is not
+        Refused: it is settled all the same, and nothing is held any more. What is `owed` was used already: it is held
+        whatever is left, and never refused. Raises StoreError if the store is not
         heard: then the same part is to be turned over again, or settled as if nothing had been said.
         """
         now = self._now(part)
-        demands = tuple([d._replace(amount=hold, things=()) for d in placed_now(part.demands, now)])
-        after = replace(part, id=new_id().hex(), demands=demands, renewals=0)
-        reserve = Reserve(bytes.fromhex(after.id), demands, part.lease)
+        demands = tuple([d._replace(amount=hold, things=(), owed=owed) for d in placed_now(part.demands, now)])
+        own = own_now(demands, part.limits, part.own, now)
+        after = replace(part, id=new_id().hex(), demands=demands, renewals=0, own=own)
+        reserve = Reserve(bytes.fromhex(after.id), (*demands, *[demand for demand, _ in own]), part.lease)
         commands: list[Command] = [reserve]
         if used is not None:
             held, limits = settlement(part, used, things)
@@ -281,7 +313,7 @@ class Gate:
             raise
         if settled and isinstance(commands[0], Settle):
             await self._followed_up(part, commands[0], settled[0], limits)
-        found = verdict(part, demands, outcome)
+        found = verdict(part, demands, shown(outcome, len(demands)))
         return found._replace(part=after if found.granted else None)
 
     async def _followed_up(
@@ -289,7 +321,8 @@ class Gate:
     ) -> None:
         """Alerts of a settlement, and its rest where a merge has moved what it settles."""
         if any(limit.alerts for limit in limits):
-            self._alerted(part, added_by(limits, command, outcome))
+            many = sum([demand.hold for demand in part.demands])
+            self._alerted(part, added_by(limits, command, shown(outcome, many)))
         again = followed(command, outcome)
         if isinstance(again, Settle):
             self.resolver.owe(again, OWED_FOR)
@@ -302,8 +335,10 @@ class Gate:
         kept = self._kept(principal)
         lines = [line for line in kept.tariff.lines if line.place is not None and line.name == line.limit.id]
         demands = tuple(Demand(line.place, line.verb, 0) for line in lines if line.place is not None)
+        ahead = await self._ahead(kept)
         async with asyncio.timeout(self._deadline()):
-            *_, seen = await self.store.transact((*kept.merges, Look(demands)))
+            *_, seen = await self.store.transact((*ahead, Look(demands)))
+        kept.said(ahead, self.clock())
         assert isinstance(seen, Seen), "a look sees"
         readings = [reading(d, b, seen.now) for d, b in zip(demands, seen.balances, strict=True)]
         return [(line.limit, found) for line, found in zip(lines, readings, strict=True)]
@@ -320,13 +355,33 @@ class Gate:
 
     async def _reserved(self, kept: Kept, command: Reserve) -> Outcome:
         """The store's answer within the deadline."""
+        ahead = kept.merges if kept.joining is None else await self._ahead(kept)
         try:
-            outcomes = await self._answered(self.store, (*kept.merges, command))
-        except asyncio.CancelledError:
+            outcomes = await self._answered(self.store, (*ahead, command))
+        except (asyncio.CancelledError, GeneratorExit):
+            # Whoever asked is gone: the request is not served, and what may have been charged is not used.
             self._undone(command)
             raise
-        kept.merges = ()
+        kept.said(ahead, self.clock())
         return outcomes[-1]
+
+    async def _ahead(self, kept: Kept) -> tuple[Merge | Join, ...]:
+        """What is to be said ahead of a request. Where a store has to be waited for, the joins of its group are said
+        behind the requests. Until they were heard once, a request waits for them, but not longer than half a deadline
+        from when they were begun; it goes on without them then, with all its time, and what it is granted is counted
+        by the next join."""
+        if self.store.immediate:
+            return kept.ahead(self.clock())
+        joining = kept.joining
+        if joining is not None:
+            if not self.flights.under_way(joining):
+                joins = kept.joins(self.clock())
+                if joins:
+                    within = self._deadline() / 2 or None
+                    self.flights.begin(joining, joins, lambda: joining.said(self.clock()), within)
+            if not joining.heard:
+                await self.flights.waited(joining)
+        return kept.merges
 
     async def _answered(self, store: Store, commands: Sequence[Command]) -> list[Outcome]:
         """The outcomes within the deadline. Raises StoreError."""
@@ -344,23 +399,22 @@ class Gate:
 
     def _undone(self, command: Reserve) -> None:
         """What may have been reserved, and will not be used, is given back behind us."""
-        self.resolver.owe(Cancel(command.rid, command.demands, REPEAT), OWED_FOR)
+        with suppress(RuntimeError):  # where no loop runs any more its lease ends it
+            self.resolver.owe(Cancel(command.rid, command.demands, REPEAT), OWED_FOR)
 
-    async def _without_store(
-        self, command: Reserve, call: Call, limits: tuple[Limit, ...], fault: StoreError
-    ) -> Decision:
+    async def _without_store(self, command: Reserve, call: Call, asked: Asked, fault: StoreError) -> Decision:
         """What the limits' `on_store_error` say: one `closed` closes; `local` grants from this worker's share.
 
         Where nobody knows whether the store has charged it, that is adopted for a request that is let through, since
         it is used; and undone for one that is not, or that is charged to the share."""
-        enforced = [limit for d, limit in zip(command.demands, limits, strict=True) if not d.shadow]
+        enforced = [limit for d, limit in zip(asked.demands, asked.limits, strict=True) if not d.shadow]
         ways = {limit.on_store_error for limit in enforced}
         if self.clock() >= self._quiet_until:
             # Once a second: a full disk must not be filled further by what is said of it.
             self._quiet_until = self.clock() + SECOND
             events.error("headgate.store.error", reason=str(fault), transient=fault.transient, ways=sorted(ways))
         decision = Decision(
-            command.rid.hex(), Action.UNAVAILABLE, call.principal, self.clock(), command.demands, limits
+            command.rid.hex(), Action.UNAVAILABLE, call.principal, self.clock(), asked.demands, asked.limits
         )
         if fault.unknown and (ways & {"closed", "local"}):
             self._undone(command)
@@ -370,6 +424,7 @@ class Gate:
             return await self._from_share(command, decision)
         decision.action, decision.degraded = Action.ALLOW, "open"
         decision.lease = command.lease if fault.unknown and any(d.hold for d in command.demands) else 0
+        decision.own = asked.own
         return decision
 
     async def _from_share(self, command: Reserve, decision: Decision) -> Decision:
@@ -411,6 +466,7 @@ class Gate:
 
     async def close(self) -> None:
         """Let what is owed to the store be said, then close it."""
+        await self.flights.close()
         await self.resolver.close(ENDS_WITHIN)
         await self.store.close()
 

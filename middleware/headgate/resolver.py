@@ -1,21 +1,26 @@
-"""What a store still has to be told: cancellations and settlements to which no answer came.
+"""What a store is told behind the requests: cancellations and settlements to which no answer came (`Resolver`), and
+what is said once for many requests (`Flights`).
 
 Law: a reply lost is not a command undone, so what was not answered is said again, under the same id, until it is or
 until it would mean nothing any more. No request waits for it. A store that comes back is not run over: what is owed
 goes to it a batch at a time, one batch under way, and what more than `MOST` owe is left to their leases.
+
+A flight has a time of its own, and its commands go one by one: a request may wait for it a little, and is never
+refused for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from headgate.errors import StoreError
-from headgate.quota.command import Cancel, Outcome, Settle
+from headgate.quota.command import Cancel, Command, Outcome, Settle
 from headgate.quota.ledger import followed
 from headgate.stores.contract import Store
 from headgate.telemetry import events
@@ -36,6 +41,15 @@ random, so that the workers of a fleet do not try in one moment."""
 MOVES = 4
 """How many merges of its group a reservation may outlive and still be settled where its holds are; then the lease
 settles them. Each one takes a reload of the policy within one request."""
+
+FLIGHT = 5.0
+"""Seconds that one command of a flight may take: it may go in many pieces, each within the store's own deadline."""
+
+FLIGHTS = 4
+"""Flights that ask the store at a time: after a start thousands of groups may come in one second."""
+
+QUIET = 60.0
+"""Seconds for which no further flight is reported that failed: it is said again, and nobody is refused for it."""
 
 Heard = Callable[[Settle, Outcome], None]
 """What is done with the outcome of a settlement."""
@@ -173,3 +187,88 @@ class Resolver:
             events.warning("headgate.cancel.failed", decision=owed.command.rid.hex(), reason=reason)
         else:
             events.error("headgate.settle.failed", decision=owed.command.rid.hex(), reason=reason)
+
+
+class Flights:
+    """Says to one store what is to be said once for all who ask: of each subject by one task at a time.
+
+    >>> from headgate.quota.command import Look
+    >>> from headgate.stores.memory import MemoryStore
+    >>> async def story() -> list[str]:
+    ...     flights, told = Flights(MemoryStore()), []
+    ...     flights.begin("a group", [Look(())], lambda: told.append("heard"), within=1.0)
+    ...     await flights.waited("a group")
+    ...     return told
+    >>> asyncio.run(story())
+    ['heard']
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._under_way: dict[object, tuple[asyncio.Task[None], float | None]] = {}
+        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._quiet_until = 0.0
+
+    def under_way(self, subject: object) -> bool:
+        """Whether a flight of the subject has not ended yet."""
+        found = self._under_way.get(subject)
+        # A task of a loop that was closed is never done.
+        return found is not None and not found[0].done() and not found[0].get_loop().is_closed()
+
+    def begin(
+        self, subject: object, commands: Sequence[Command], heard: Callable[[], None], within: float | None
+    ) -> None:
+        """Say the commands one after the other, also after one that fails; `heard` is told if none did. Who waits for
+        it does so for `within` seconds from now at most; None: until it ends."""
+        loop = asyncio.get_running_loop()
+        for gone in [one for one in self._under_way if not self.under_way(one)]:
+            del self._under_way[gone]
+        task = loop.create_task(self._said(commands, heard))
+        self._under_way[subject] = (task, None if within is None else loop.time() + within)
+
+    async def waited(self, subject: object) -> None:
+        """Wait until the subject's flight ends, or until it is late for those who wait. Never raises its faults."""
+        found, loop = self._under_way.get(subject), asyncio.get_running_loop()
+        if found is None or found[0].done() or found[0].get_loop() is not loop:
+            return
+        task, until = found
+        left = None if until is None else until - loop.time()
+        if left is None or left > 0:
+            await asyncio.wait({task}, timeout=left)
+
+    async def idle(self) -> None:
+        """Wait until nothing is under way in this loop."""
+        loop = asyncio.get_running_loop()
+        while mine := {task for task, _ in self._under_way.values() if task.get_loop() is loop and not task.done()}:
+            await asyncio.wait(mine)
+
+    async def close(self) -> None:
+        """End what is under way in this loop; of other loops it is left to them. What was not said is said by whoever
+        asks next."""
+        loop = asyncio.get_running_loop()
+        mine = [task for task, _ in self._under_way.values() if task.get_loop() is loop]
+        self._under_way.clear()
+        for task in mine:
+            task.cancel()
+        await asyncio.gather(*mine, return_exceptions=True)
+
+    async def _said(self, commands: Sequence[Command], heard: Callable[[], None]) -> None:
+        lanes = self._lanes.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(FLIGHTS))
+        failed: Exception | None = None
+        for command in commands:  # one by one: together they would hold up the store's other callers
+            try:
+                async with lanes, asyncio.timeout(FLIGHT):
+                    await self._store.transact((command,))
+            except Exception as fault:
+                failed = fault
+        if failed is None:
+            heard()
+        else:
+            self._failed(failed)
+
+    def _failed(self, fault: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            words = f"no answer within {FLIGHT:g} s" if isinstance(fault, TimeoutError) else str(fault)
+            events.warning("headgate.join.failed", reason=words or type(fault).__name__)

@@ -20,7 +20,7 @@ from headgate.quota.command import (
     Command,
     Demand,
     Extend,
-    Inherit,
+    Join,
     Look,
     Merge,
     Outcome,
@@ -89,7 +89,7 @@ class Mixture:
 
     def _command(self) -> Command:
         lot = self._lot
-        match lot.choices(("reserve", "follow", "look", "merge", "inherit"), (60, 30, 4, 4, 2))[0]:
+        match lot.choices(("reserve", "follow", "look", "merge", "join"), (60, 30, 4, 4, 2))[0]:
             case "reserve":
                 return Reserve(lot.randbytes(16), self._demands(), LEASE)
             case "follow":
@@ -102,7 +102,8 @@ class Mixture:
                 return Merge(self._demand(into, limit), tuple(self._demand(s, limit) for s in self._some(3)))
             case _:
                 limit = lot.choice(tuple(self._verbs))
-                return Inherit(self._demand(lot.choice(self._subjects), limit), self._demand(self._groups[0], limit))
+                into = self._demand(self._groups[0], limit)
+                return Join(into, tuple(self._demand(s, limit) for s in self._some(3)))
 
     def _following(self) -> Command:
         """What follows a reservation: one that is open, or one that nobody heard of."""

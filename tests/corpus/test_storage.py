@@ -20,7 +20,7 @@ from headgate.quota.command import (
     Demand,
     Extend,
     Granted,
-    Inherit,
+    Join,
     Look,
     Merge,
     Never,
@@ -383,7 +383,7 @@ def test_tm_10_whatever_is_said_leaves_no_key_that_never_ends(name: str, request
             await answer(store, Cancel(rid + b"-more", (one,), LEASE))
             await answer(store, Cancel(rid + b"-never", (two,), LEASE))
             await answer(store, Merge(group.of(0), (one.of(0), two.of(0))))
-            await answer(store, Inherit(one.of(0), group.of(0)))
+            await answer(store, Join(group.of(0), (one.of(0), two.of(0))))
         await store.close()
 
     asyncio.run(story())

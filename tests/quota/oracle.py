@@ -69,6 +69,11 @@ class Ask:
     hold: bool
     shadow: bool
     things: frozenset[bytes] = frozenset()
+    owed: bool = False
+
+    @property
+    def regardless(self) -> bool:
+        return self.owed and not self.shadow
 
 
 def rolled_off(law: Law, at: int) -> int:
@@ -168,7 +173,7 @@ class Oracle:
         known = self.verdict(rid, now)
         if known is not None:
             return "granted" if known else "gone"
-        fitting = [ask for ask in asks if self.fits(ask, now)]
+        fitting = [ask for ask in asks if ask.regardless or self.fits(ask, now)]
         if any(ask not in fitting and not ask.shadow for ask in asks):
             return "refused"
         for ask in fitting:
@@ -187,7 +192,7 @@ class Oracle:
         if any((mine is None or mine.charged) and not ask.shadow for ask, mine in held):
             return "gone"
         open_ = [(ask, mine) for ask, mine in held if mine is not None and not mine.charged and mine.step < step]
-        tight = [ask for ask, _ in open_ if ask.amount and not self._grows(ask, now)]
+        tight = [a for a, _ in open_ if a.amount and not (a.regardless or self._grows(a, now))]
         if any(not ask.shadow for ask in tight):
             return "refused"
         for ask, mine in open_:

@@ -13,7 +13,6 @@ from headgate.quota.command import (
     Demand,
     Extend,
     Granted,
-    Inherit,
     Merge,
     Never,
     NotYet,
@@ -172,13 +171,13 @@ def test_a_clock_that_is_set_back_behind_the_window_opens_none_though_things_are
 # When the policy changes.
 
 
-def test_another_amount_keeps_what_was_named_and_another_window_keeps_what_was_used() -> None:
+def test_another_amount_and_another_window_keep_what_was_used_and_what_was_named() -> None:
     ledger = Ledger()
     assert ledger.takes(Total(3), 1, 2, 3) == 3
     assert ledger.takes(Total(4), 1, 2, 3, 4) == 1
     week = Calendar(9, "week").quota(NOW, None)
-    assert ledger.takes(week, 1, 5) == 2
-    assert ledger.balances[RECORDS].used == 6
+    assert ledger.takes(week, 1, 5) == 1
+    assert ledger.balances[RECORDS].used == 5
     assert ledger.takes(week, 1, 5) == 0
 
 
@@ -191,8 +190,6 @@ def test_a_sketch_beside_another_verb_is_left_alone_and_changes_no_count() -> No
     ledger(Merge(into, (source,)))
     assert ledger.balances[group].used == sum(units for _, units in ledger.balances[group].parts) == 6
     assert not ledger.sketches[group].data and not ledger.sketches[RECORDS].data
-    ledger(Inherit(source, into))
-    assert ledger.balances[RECORDS].used == 6
 
 
 def test_a_merge_into_another_window_goes_by_the_window_that_is_kept() -> None:
@@ -217,26 +214,6 @@ def test_merging_who_has_named_nothing_leaves_the_sketch_to_the_window_that_is_k
     ledger(Merge(asked.of(0).at(group), (asked,)), NOW + 10 * SECOND)
     assert ledger.balances[group].used == 7
     assert ledger.takes(first_use, 1, 2, 3, now=NOW + 11 * SECOND, at=group) == 1
-
-
-def test_who_has_used_more_inherits_nothing_and_knows_no_thing_of_others() -> None:
-    ledger, group = Ledger(), (b"group", "records")
-    assert ledger.takes(Total(9), 1, 2, 3) == 3
-    assert ledger.takes(Total(9), 4, 5, at=group) == 2
-    ledger(Inherit(Demand(RECORDS, Total(9), 0), Demand(group, Total(9), 0)))
-    assert ledger.last is not None
-    assert not ledger.last.balances and not ledger.last.sketches
-    assert ledger.takes(Total(9), 4) == 1
-
-
-def test_an_inherited_sketch_does_not_outlive_the_window_it_was_made_in() -> None:
-    ledger, group = Ledger(), (b"group", "records")
-    first_use = Quota(50, (), spec=2, length=DAY)
-    assert ledger.takes(first_use, 1, 2, 3, at=group) == 3
-    assert ledger.takes(first_use, 7, now=NOW + 5) == 1
-    ledger(Inherit(Demand(RECORDS, first_use, 0), Demand(group, first_use, 0)), NOW + 6)
-    assert ledger.takes(first_use, 1, 7, now=NOW + 7) == 0
-    assert ledger.takes(first_use, 1, 7, now=NOW + DAY) == 2
 
 
 # Many.

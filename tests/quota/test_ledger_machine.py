@@ -54,16 +54,17 @@ steps = st.one_of(
 
 amounts = st.integers(0, 7)
 leases = st.integers(1, 30).map(lambda seconds: seconds * SECOND + 1)
-asks = st.dictionaries(
-    st.sampled_from(list(LAWS)), st.tuples(amounts, st.booleans(), st.booleans()), min_size=1, max_size=6
-)
+ways = st.sampled_from([(False, False)] * 3 + [(True, False), (False, True), (True, True)])
+"""Whether a demand is in shadow, and whether it is owed."""
+
+asks = st.dictionaries(st.sampled_from(list(LAWS)), st.tuples(amounts, st.booleans(), ways), min_size=1, max_size=6)
 
 DISTINCT = ("quota", "total")
 """Limits that count different things where a demand names any."""
 
 things = st.frozensets(st.sampled_from([b"thing %02d" % n for n in range(7)]), max_size=5)
 named_asks = st.dictionaries(
-    st.sampled_from(DISTINCT), st.tuples(st.integers(0, 2), things, st.booleans()), min_size=1, max_size=2
+    st.sampled_from(DISTINCT), st.tuples(st.integers(0, 2), things, ways), min_size=1, max_size=2
 )
 
 
@@ -102,12 +103,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now += step
 
     @rule(subject=st.sampled_from(SUBJECTS), asked=asks, lease=leases)
-    def reserve(self, subject: bytes, asked: dict[str, tuple[int, bool, bool]], lease: int) -> None:
+    def reserve(self, subject: bytes, asked: dict[str, tuple[int, bool, tuple[bool, bool]]], lease: int) -> None:
         rid = b"r%d" % len(self.made)
         demands = []
-        for limit, (amount, hold, shadow) in asked.items():
+        for limit, (amount, hold, (shadow, owed)) in asked.items():
             units = 1 if limit == "max" else amount
-            demands.append(Demand((subject, limit), VERBS[limit], units, hold or limit == "max", shadow))
+            hold = hold or limit == "max"
+            demands.append(Demand((subject, limit), VERBS[limit], units, hold, shadow, owed=owed))
         self.made.append((rid, demands, self.merged))
         self.reserved(rid, demands, lease)
 
@@ -166,11 +168,13 @@ class ThingsMachine(LedgerMachine):
     """The same, where demands name different things."""
 
     @rule(subject=st.sampled_from(SUBJECTS), named=named_asks, lease=leases)
-    def reserve(self, subject: bytes, named: dict[str, tuple[int, frozenset[bytes], bool]], lease: int) -> None:
+    def reserve(
+        self, subject: bytes, named: dict[str, tuple[int, frozenset[bytes], tuple[bool, bool]]], lease: int
+    ) -> None:
         rid = b"r%d" % len(self.made)
         demands = [
-            Demand((subject, limit), VERBS[limit], amount, hold=True, shadow=shadow, things=tuple(those))
-            for limit, (amount, those, shadow) in named.items()
+            Demand((subject, limit), VERBS[limit], amount, hold=True, shadow=shadow, things=tuple(those), owed=owed)
+            for limit, (amount, those, (shadow, owed)) in named.items()
         ]
         self.made.append((rid, demands, self.merged))
         self.reserved(rid, demands, lease)
@@ -193,7 +197,7 @@ def told(outcome: Outcome) -> str:
 
 
 def worded(demands: list[Demand]) -> list[Ask]:
-    return [Ask(d.place, d.amount, d.hold, d.shadow, frozenset(d.things)) for d in demands]
+    return [Ask(d.place, d.amount, d.hold, d.shadow, frozenset(d.things), d.owed) for d in demands]
 
 
 TestLedgerMachine = LedgerMachine.TestCase

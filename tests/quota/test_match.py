@@ -12,10 +12,10 @@ from headgate.errors import AmountError
 from headgate.quota.ahead import factor_of, reserved, subject_of, thing
 from headgate.quota.balance import FOREVER, SAFE
 from headgate.quota.calendar import Calendar
-from headgate.quota.command import Demand, Inherit, Merge
+from headgate.quota.command import Demand, Join
 from headgate.quota.facts import Call, Group, Principal
 from headgate.quota.gcra import Rate
-from headgate.quota.match import CANDIDATE, FRESH, LEASE, Limit, Tariff, predecessors, tariff
+from headgate.quota.match import CANDIDATE, FRESH, LEASE, Limit, Tariff, joins, tariff
 from headgate.quota.meter import BUILT_IN_METERS, MILLION, Meter, Sum
 from headgate.quota.owner import Override
 from headgate.quota.share import share_of
@@ -28,7 +28,7 @@ PAIR = Group("g1", frozenset({"acme", "bolt"}), frozenset({"free", "build"}))
 
 
 INPUT = Meter("input_tokens", "preset.openai-usage", reserve=100)
-OUTPUT = Meter("output_tokens", "preset.openai-usage", reserve=50, reserve_from="body.max_tokens", overrun="cut")
+OUTPUT = Meter("output_tokens", "preset.openai-usage", reserve=50, reserve_from=("body.max_tokens",), overrun="cut")
 PARCELS = Meter("parcels", "distinct.path.parcel_id")
 
 
@@ -160,14 +160,14 @@ def test_a_tariff_holds_until_a_window_ends() -> None:
         ("1e3", 100),
         ("7.5", 100),
         ("٣", 100),
-        ("10" * 9, 100),
+        ("10" * 9, 4096),
         ("9999", 4096),
     ],
 )
 def test_what_a_request_announces_is_held_if_it_is_a_number_and_never_more_than_the_meter_takes(
     told: str, held: int
 ) -> None:
-    tokens = Meter("tokens", "app", reserve=100, reserve_from="body.max_tokens", most=4096)
+    tokens = Meter("tokens", "app", reserve=100, reserve_from=("body.max_tokens",), most=4096)
     assert reserved(tokens, Call(ACME, lookup=lambda source, name: told)) == held
 
 
@@ -192,20 +192,37 @@ def test_a_place_is_held_one_at_a_time_whatever_the_meter() -> None:
     assert (requests.amount, requests.hold) == (1, False)
 
 
-def test_a_group_takes_over_what_its_orgs_have_used_alone() -> None:
+def test_a_group_is_raised_to_what_its_orgs_have_used() -> None:
     found = lines_for(limit(id="month", per=("group",)), limit(id="keyed"), group=PAIR)
-    [merge] = predecessors(found, digest)
-    assert merge.into.place == (b"group|g1", "month")
-    assert isinstance(merge, Merge)
-    subjects = [b"org|acme", b"org|bolt", b"group|acme", b"group|bolt"]
-    assert [source.place for source in merge.sources] == [(subject, "month") for subject in subjects]
-    assert predecessors(lines_for(limit(per=("group",))), digest) == ()
+    [join] = joins(found, digest)
+    assert isinstance(join, Join)
+    assert join.into.place == (f"group|{PAIR.counted.id}".encode(), "month")
+    assert [source.place for source in join.sources] == [(subject, "month") for subject in (b"org|acme", b"org|bolt")]
+    assert joins(lines_for(limit(per=("group",))), digest) == ()
 
 
-def test_who_has_left_a_group_inherits_from_it() -> None:
-    [inherit] = predecessors(lines_for(limit(id="month", per=("group",)), limit(id="keyed")), digest, ["g1"])
-    assert isinstance(inherit, Inherit)
-    assert (inherit.into.place, inherit.source.place) == ((b"org|acme", "month"), (b"group|g1", "month"))
+def test_a_groups_place_is_named_by_its_orgs_and_not_by_its_name() -> None:
+    month = limit(id="month", per=("group",))
+    groups = (PAIR, PAIR._replace(id="another name"), PAIR._replace(orgs=frozenset({"acme", "bolt", "cask"})))
+    same, renamed, grown = (demands(lines_for(month, group=group))[0].place for group in groups)
+    assert same == renamed != grown
+
+
+def test_what_a_group_is_charged_is_charged_at_the_orgs_own_place_besides() -> None:
+    table = (
+        limit(id="month", per=("group",)),
+        limit(id="keyed"),
+        limit(id="routes", per=("group", "route"), share=100),
+    )
+    asked = lines_for(*table, group=PAIR).asked(Call(ACME, paths=("/a",)))
+    assert [d.place[1] for d in asked.demands] == ["month", "keyed", "routes"]
+    assert [(d.place, m.id) for d, m in asked.own] == [
+        ((b"org|acme", "month"), "month"), ((b"org|acme|route|/a", "routes"), "routes"),
+    ]  # fmt: skip
+    assert all(d.owed and not d.slice for d, _ in asked.own)
+    assert asked.whole == (*asked.demands, *[d for d, _ in asked.own])
+    alone = lines_for(*table).asked(Call(ACME, paths=("/a",)))
+    assert (alone.own, alone.whole) == ((), alone.demands)
 
 
 def test_a_share_of_a_limit_is_the_same_window_with_less_in_it() -> None:

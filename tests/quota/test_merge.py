@@ -15,7 +15,6 @@ from headgate.quota.command import (
     Extend,
     Gone,
     Granted,
-    Inherit,
     Merge,
     Outcome,
     Place,
@@ -293,52 +292,6 @@ def test_a_hold_that_moves_twice_is_found_step_by_step() -> None:
         command, steps = followed(command, ledger(command)), steps + 1
     assert steps == 3
     assert ledger.counts(b"group") == (2, 0)
-
-
-def left(ledger: Ledger, who: bytes, now: int = NOW) -> int:
-    return reading(ledger.at(who), ledger.balances.get((who, "limit")), now).left
-
-
-@counting
-def test_who_leaves_a_group_goes_on_with_what_the_group_had_used(verb: Verb) -> None:
-    ledger = Ledger(verb)
-    ledger.asks(b"group", b"r1", 20)
-    for _ in range(3):
-        ledger(Inherit(ledger.at(b"a"), ledger.at(b"group")))
-    ledger(Inherit(ledger.at(b"b"), ledger.at(b"group")))
-    assert [left(ledger, who) for who in (b"a", b"b", b"group")] == [10, 10, 10]
-    assert isinstance(ledger.asks(b"a", b"r2", 10), Granted)
-    ledger(Inherit(ledger.at(b"a"), ledger.at(b"group")))
-    assert left(ledger, b"a") == 0, "what is larger stays: nothing is counted twice, and nothing is forgotten"
-    assert left(ledger, b"b") == 10
-
-
-@pytest.mark.parametrize("verb", VERBS[:-1], ids=["rate", "day", "first use", "rolling"])
-def test_a_window_that_has_run_out_is_inherited_by_nobody(verb: Verb) -> None:
-    ledger = Ledger(verb)
-    ledger.asks(b"group", b"r1", 20)
-    ledger(Inherit(ledger.at(b"a"), ledger.at(b"group")), NOW + 3 * DAY)
-    assert left(ledger, b"a", NOW + 3 * DAY) == 30
-
-
-def test_what_the_group_holds_is_settled_there_and_what_the_org_holds_stays_its_own() -> None:
-    ledger = Ledger(Total(30))
-    ledger.asks(b"group", b"r1", 20)
-    ledger.asks(b"group", b"r2", 5, hold=True)
-    ledger.asks(b"a", b"r3", 4, hold=True)
-    ledger(Inherit(ledger.at(b"a"), ledger.at(b"group")))
-    assert left(ledger, b"a") == 6
-    ledger(Settle(b"r3", (ledger.at(b"a", 1),)))
-    assert left(ledger, b"a") == 9
-    ledger(Settle(b"r2", (ledger.at(b"group", 5),)))
-    assert left(ledger, b"group") == 5
-
-
-def test_a_group_on_another_plan_is_inherited_by_the_orgs_own_measure() -> None:
-    ledger = Ledger(Rate(600, MINUTE))
-    ledger.asks(b"group", b"r1", 60)
-    ledger(Inherit(ledger.at(b"a", verb=Rate(60, MINUTE)), ledger.at(b"group")))
-    assert reading(ledger.at(b"a", verb=Rate(60, MINUTE)), ledger.balances[b"a", "limit"], NOW).left == 0
 
 
 def test_what_a_hundred_sketches_have_counted_is_what_their_union_counts() -> None:

@@ -24,7 +24,7 @@ def told(meter: Meter, **values: str) -> dict[str, str]:
 
 
 def test_a_sum_is_told_as_the_price_list_that_it_is() -> None:
-    output = Meter("output_tokens", "preset.openai-usage", reserve=40, reserve_from="body.max_tokens")
+    output = Meter("output_tokens", "preset.openai-usage", reserve=40, reserve_from=("body.max_tokens",))
     prices = Sum(
         {"cached_tokens": MILLION // 10, "output_tokens": 5 * MILLION}, "body.model", (("big", 2 * MILLION),)
     )
@@ -34,6 +34,17 @@ def test_a_sum_is_told_as_the_price_list_that_it_is() -> None:
     assert (
         said["asks"] == "70 held ahead, from body.max_tokens; what its meters come to is charged instead, afterwards"
     )
+
+
+def test_all_places_where_a_request_may_announce_an_amount_are_told() -> None:
+    most = ("body.max_tokens", "body.max_completion_tokens", "body.max_output_tokens")
+    output = Meter("output_tokens", "preset.openai-usage", 40, most, ("body.n", "body.best_of"))
+    assert told(output, max_tokens="7", n="2")["asks"] == (
+        "14 held ahead, from the largest of body.max_tokens, body.max_completion_tokens and body.max_output_tokens "
+        "times the largest of body.n and body.best_of; what the response reports is charged instead, afterwards"
+    )
+    images = Meter("images", "app", reserve=1, reserve_times=("body.n",))
+    assert told(images, n="4")["asks"].startswith("4 held ahead, times body.n; ")
 
 
 def test_a_thing_that_is_named_is_told_and_a_request_without_one_asks_nothing() -> None:

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from headgate.quota import holds, ledger, merge
+from headgate.quota import holds, join, ledger, merge
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Quota, Rolling, Total
 
 sys.path.insert(0, str(Path(__file__).parent))
 import test_clock
+import test_join_machine as joining
 import test_ledger_machine as machine
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -32,10 +33,13 @@ def idempotency_dropped(patch: pytest.MonkeyPatch) -> None:
 
 
 def check_and_increment_split(patch: pytest.MonkeyPatch) -> None:
-    apply, seen = ledger.apply, [dict[Any, Any]()]
+    # The ledger that was asked last, and how it was then.
+    apply, last = ledger.apply, [(dict[Any, Any](), dict[Any, Any]())]
 
     def racing(balances: dict[Any, Any], receipt: Any, command: Any, now: int, sketches: Any) -> Any:
-        before, seen[0] = seen[0], dict(balances)
+        whose, before = last[0]
+        last[0] = balances, dict(balances)
+        before = before if whose is balances else {}
         return apply(before if now % 3 == 0 else balances, receipt, command, now, sketches)
 
     patch.setattr(machine, "apply", racing)
@@ -92,8 +96,8 @@ def settle_leaves_the_hold(patch: pytest.MonkeyPatch) -> None:
 def cancel_gives_back_each_time(patch: pytest.MonkeyPatch) -> None:
     cancel = ledger._cancel
 
-    def eager(balances: Any, receipt: Any, command: Any, now: int) -> Any:
-        return cancel(balances, receipt and receipt._replace(granted=True), command, now)
+    def eager(balances: Any, receipt: Any, command: Any, now: int, sketches: Any) -> Any:
+        return cancel(balances, receipt and receipt._replace(granted=True), command, now, sketches)
 
     patch.setattr(ledger, "_cancel", eager)
 
@@ -156,7 +160,19 @@ def rate_drains_twice(patch: pytest.MonkeyPatch) -> None:
 
 def extension_repeated(patch: pytest.MonkeyPatch) -> None:
     extend, steps = ledger._extend, count(1)
-    patch.setattr(ledger, "_extend", lambda b, command, now: extend(b, command._replace(step=next(steps)), now))
+    patch.setattr(
+        ledger, "_extend", lambda b, command, now, seen: extend(b, command._replace(step=next(steps)), now, seen)
+    )
+
+
+def owed_refuses(patch: pytest.MonkeyPatch) -> None:
+    reserve = ledger._reserve
+
+    def strict(balances: Any, receipt: Any, command: Any, now: int, sketches: Any) -> Any:
+        demands = tuple([demand._replace(owed=False) for demand in command.demands])
+        return reserve(balances, receipt, command._replace(demands=demands), now, sketches)
+
+    patch.setattr(ledger, "_reserve", strict)
 
 
 def shadow_refuses(patch: pytest.MonkeyPatch) -> None:
@@ -170,20 +186,52 @@ def shadow_refuses(patch: pytest.MonkeyPatch) -> None:
 
 
 def things_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "counted", lambda things, verb, standing: b"")
+    patch.setattr(ledger, "counted", lambda things, balance, verb, standing, now: b"")
 
 
 def things_are_known_in_the_next_window(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "counted", lambda things, verb, standing: things.data if things is not None else b"")
+    patch.setattr(ledger, "counted", lambda things, balance, verb, standing, now: things.data if things else b"")
 
 
 def merged_things_add_up(patch: pytest.MonkeyPatch) -> None:
-    once = merge._once
-    patch.setattr(merge, "_once", lambda total, seen, also: (total, once(total, seen, also)[1]))
+    once = merge.once
+    patch.setattr(merge, "once", lambda total, seen, also: (total, once(total, seen, also)[1]))
 
 
 def merged_things_are_left_behind(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(merge, "_once", lambda total, seen, also: (total, seen))
+    patch.setattr(merge, "once", lambda total, seen, also: (total, seen))
+
+
+def joined_usage_adds_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(join, "_higher", lambda verb, mine, total, more: verb.join(mine, total))
+
+
+def joined_usage_is_not_raised(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(join, "_higher", lambda verb, mine, total, more: mine if mine[0] else total)
+
+
+def a_join_counts_what_is_going_to_be_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(join, "_untold", lambda total, verb, by_rid, known, now: total)
+
+
+def a_join_forgets_what_is_held(patch: pytest.MonkeyPatch) -> None:
+    known = join._known
+    patch.setattr(join, "_known", lambda hold, into: known(hold, into) if hold.to is not None else None)
+
+
+def a_copied_hold_does_not_know_of_its_copy(patch: pytest.MonkeyPatch) -> None:
+    joined = ledger.joined
+
+    def forgetful(balances: Any, command: Any, now: int, sketches: Any) -> Any:
+        change = joined(balances, command, now, sketches)
+        return change._replace(balances={p: b for p, b in change.balances.items() if p == command.into.place})
+
+    patch.setattr(ledger, "joined", forgetful)
+
+
+def joined_things_add_up(patch: pytest.MonkeyPatch) -> None:
+    once = join.once
+    patch.setattr(join, "once", lambda total, seen, also: (total, once(total, seen, also)[1]))
 
 
 @contextmanager
@@ -213,6 +261,7 @@ def quietly() -> Iterator[None]:
         rate_drains_twice,
         extension_repeated,
         shadow_refuses,
+        owed_refuses,
     ],
     ids=lambda bug: bug.__name__,
 )
@@ -238,6 +287,27 @@ def test_the_oracle_of_things_finds(bug: Patch, monkeypatch: pytest.MonkeyPatch)
     found(machine.ThingsMachine)
 
 
+@pytest.mark.parametrize(
+    "bug",
+    [
+        joined_usage_adds_up,
+        joined_usage_is_not_raised,
+        a_join_counts_what_is_going_to_be_told,
+        a_join_forgets_what_is_held,
+        a_copied_hold_does_not_know_of_its_copy,
+    ],
+    ids=lambda bug: bug.__name__,
+)
+def test_the_law_of_joins_finds(bug: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    found(joining.JoinMachine)
+
+
+def test_the_law_of_joined_things_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined_things_add_up(monkeypatch)
+    found(joining.NamingMachine)
+
+
 def found(ledgers: Any) -> None:
     """A run of the machine fails."""
     once = settings(
@@ -253,7 +323,7 @@ def found(ledgers: Any) -> None:
 
 
 def test_the_clock_stories_find_a_re_anchoring_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "_kept", lambda balances, demands, now: {})
+    monkeypatch.setattr(ledger, "_kept", lambda balances, demands, now, sketches: ({}, {}))
     with pytest.raises(AssertionError, match="locked out for good"):
         test_clock.test_set_back_locks_out_no_longer_than_the_window("rate", test_clock.YEAR)
 

@@ -22,7 +22,7 @@ from headgate.quota.command import (
     Extend,
     Gone,
     Granted,
-    Inherit,
+    Join,
     Look,
     Merge,
     Never,
@@ -264,6 +264,20 @@ async def test_a_limit_in_shadow_refuses_nobody(house: House) -> None:
     assert isinstance(await house.ask(HOUR._replace(shadow=True)), Granted)
 
 
+@told
+async def test_what_is_owed_is_never_refused_here_and_tells_nothing(house: House) -> None:
+    owed = HOUR.of(9)._replace(owed=True)
+    await house.ask(HOUR.of(2))
+    await house.refused(HOUR)
+    calls = house.inner.calls
+    assert isinstance(await house.ask(owed), Granted)
+    await house.refused(HOUR)
+    assert house.inner.calls == calls + 1, "it refused what it had refused before"
+    # Another demand on the same limit refuses; the place of what is owed has no part in it.
+    await house.refused(owed.at((b"other", "hour")), HOUR.at((b"full", "hour")).of(9))
+    assert isinstance(await house.ask(HOUR.at((b"other", "hour"))), Granted)
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -284,9 +298,9 @@ def test_what_this_worker_gives_back_ends_a_refusal_at_once(command: Command) ->
 
 
 @told
-async def test_an_extension_and_an_inheritance_end_a_refusal_too(house: House) -> None:
+async def test_an_extension_and_a_join_end_a_refusal_too(house: House) -> None:
     await house.ask(SEATS, rid=b"holder")
-    for command in (Extend(b"holder", (SEATS.of(0),), LEASE, 1), Inherit(SEATS, SEATS.at((b"group", "seats")))):
+    for command in (Extend(b"holder", (SEATS.of(0),), LEASE, 1), Join(SEATS, (SEATS.at((b"org", "seats")),))):
         await house.refused(SEATS)
         calls = house.inner.calls
         await answer(house.store, command)
@@ -448,7 +462,7 @@ asked = st.tuples(
     st.sets(st.sampled_from(LIMITS), min_size=1, max_size=3),
     st.sampled_from((0, 1, 1, 1, 2, 7)),
     st.integers(0, 1),
-    st.booleans(),
+    st.sampled_from(((False, False), (True, False), (False, False), (True, False), (False, True), (True, True))),
     st.sampled_from((1, 20 * MILLISECOND, 99 * MILLISECOND, SECOND, 12 * SECOND)),
 )
 
@@ -470,12 +484,12 @@ def test_it_refuses_nobody_whom_the_specification_grants(story: list[Any]) -> No
     store = RefusalsStore(inner, clock=Elapsed(clock))
     said: list[Reserve] = []
     receipts: dict[bytes, Receipt] = {}
-    for kind, limits, amount, variant, hold, microseconds in story:
+    for kind, limits, amount, variant, (hold, owed), microseconds in story:
         if kind == "time":
             clock.advance(microseconds=microseconds)
             continue
         demands = tuple(
-            Demand((b"acme", limit), verb_of(limit, variant, begun), amount, hold=hold or limit == "seats")
+            Demand((b"acme", limit), verb_of(limit, variant, begun), amount, hold or limit == "seats", owed=owed)
             for limit in sorted(limits)
         )
         if hold and amount > 1:

@@ -22,7 +22,7 @@ from headgate.quota.command import (
     Extend,
     Gone,
     Granted,
-    Inherit,
+    Join,
     Look,
     Merge,
     Outcome,
@@ -524,11 +524,11 @@ async def test_a_slice_that_is_still_open_is_found_where_a_merge_has_moved_it(ho
 
 
 @told
-async def test_whoever_inherits_has_used_what_was_spent_of_a_slice_too(house: House) -> None:
-    org = LIFE.at((b"org", "life"))
+async def test_a_group_is_raised_to_what_was_spent_of_a_slice_too(house: House) -> None:
+    group = LIFE.at((b"group", "life"))
     await house.granted(LIFE, 7)
-    await answer(house.worker, Inherit(org, LIFE))
-    assert await used(house.shared, org) == 7
+    await answer(house.worker, Join(group, (LIFE,)))
+    assert (await used(house.shared, group), await used(house.shared, LIFE)) == (7, 7)
 
 
 @told

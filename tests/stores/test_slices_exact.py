@@ -27,7 +27,7 @@ from headgate.quota.command import (
     Demand,
     Extend,
     Granted,
-    Inherit,
+    Join,
     Look,
     Merge,
     Outcome,
@@ -296,15 +296,15 @@ class Workers(RuleBasedStateMachine):
                     truth.used.append((self.clock.now, truth.held.pop(rid)))
         self.open = [one for one in self.open if one[0] != worker]
 
-    @rule(worker=st.integers(0, 2), limit=st.sampled_from(("life", "tokens")), inherit=st.booleans())
-    def merge(self, worker: int, limit: str, inherit: bool) -> None:
-        """Two become a group, or one goes on with what the group had used."""
+    @rule(worker=st.integers(0, 2), limit=st.sampled_from(("life", "tokens")), joins=st.booleans())
+    def merge(self, worker: int, limit: str, joins: bool) -> None:
+        """Two become a group, or a group is raised to what they have."""
         if not self.merging:
             return
         one, two, group = (self.demand(who, limit, 0) for who in SUBJECTS)
-        if inherit:
+        if joins:
             self.exact = False
-            self.say(worker, Inherit(one, group))
+            self.say(worker, Join(group, (one, two)))
         else:
             self.say(worker, Merge(group, (one, two)))
 

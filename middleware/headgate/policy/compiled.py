@@ -141,10 +141,6 @@ class Policy:
                 return group
         return None
 
-    def left(self, org: str, now: int) -> frozenset[str]:
-        """The names of declared groups that the org was in and that have ended by `now` (microseconds)."""
-        return frozenset([group.id for group, until in self.affiliated if org in group.orgs and now >= until])
-
     def regrouped(self, now: int) -> int:
         """The first instant after `now` (microseconds) at which a declared group ends."""
         return min((until for _, until in self.affiliated if now < until), default=FOREVER)

@@ -1,13 +1,15 @@
 """What is known of a request before it is served: who is charged, how much is held, which thing it names.
 
 Law: what the request itself says is believed as far as it goes: it may announce an amount, choose a factor, name a
-thing. What it does not say is held as the policy has it, so that silence makes nothing cheaper.
+thing. Of several words for one amount the largest counts, for nobody knows which of them the app goes by. What it
+does not say is held as the policy has it, so that silence makes nothing cheaper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from headgate.quota.balance import SAFE
 from headgate.quota.facts import Call, Group, Principal
 from headgate.quota.meter import MILLION, Meter
 
@@ -58,7 +60,8 @@ def varies(meter: Meter, scopes: Mapping[str, str]) -> bool:
     if meter.sum is not None:
         by = meter.sum.by
         return (by != "" and needs_request(by, scopes)) or any(varies(part, scopes) for part in meter.parts)
-    return meter.source == "bytes_in" or meter.reserve_from != "" or meter.things not in {"", "app"}
+    announced = meter.source == "bytes_in" or meter.reserve_from or meter.reserve_times
+    return bool(announced) or meter.things not in {"", "app"}
 
 
 def needs_request(scope: str, scopes: Mapping[str, str]) -> bool:
@@ -69,24 +72,44 @@ def needs_request(scope: str, scopes: Mapping[str, str]) -> bool:
 
 
 def reserved(meter: Meter, call: Call, factor: int = MILLION) -> int:
-    """How much is held before serving: what the request itself announces, else the meter's `reserve`. Of a sum, what
-    its parts hold, weighed, times `factor` (millionths).
+    """How much is held before serving: what the request itself announces, else the meter's `reserve`; so many times
+    as it wants answers. Never more than the meter charges at most. Of a sum, what its parts hold, weighed, times
+    `factor` (millionths).
 
     >>> reserved(Meter("rows", "app", reserve=10), Call(Principal("k", "o")))
     10
+    >>> body = {"max_tokens": "100", "max_completion_tokens": "400", "n": "3"}
+    >>> call = Call(Principal("k", "o"), lookup=lambda source, name: body.get(name, ""))
+    >>> sources = ("body.max_tokens", "body.max_completion_tokens", "body.max_output_tokens")
+    >>> reserved(Meter("tokens", "app", reserve_from=sources, reserve_times=("body.n",)), call)
+    1200
     """
     if meter.sum is not None:
         return meter.bounded(meter.sum.summed({part.name: reserved(part, call) for part in meter.parts}, factor))
     if meter.known_before:
         return 1
     if meter.source == "bytes_in":
-        told = call.lookup("header", "content-length")
-    elif meter.reserve_from:
-        told = call.value(meter.reserve_from)
+        announced = amount_of(call.lookup("header", "content-length"))
     else:
-        return meter.reserve
-    # Sixteen digits are past any amount that is counted; `isdecimal` alone would take other scripts' digits.
-    return meter.bounded(int(told)) if told.isascii() and told.isdecimal() and len(told) < 16 else meter.reserve
+        announced = max([amount_of(call.value(source)) for source in meter.reserve_from], default=NOT_NAMED)
+    one = meter.reserve if announced == NOT_NAMED else announced
+    # None wanted is none named: an app that takes 0 for its own default answers all the same.
+    return meter.bounded(one * max([1, *[amount_of(call.value(source)) for source in meter.reserve_times]]))
+
+
+NOT_NAMED = -1
+
+
+def amount_of(text: str) -> int:
+    """The amount that a value of a request names, at most 2^53 - 1; `NOT_NAMED` where it is no whole number.
+
+    >>> amount_of("400"), amount_of("4e2"), amount_of("-1"), amount_of("9" * 5_000) == SAFE
+    (400, -1, -1, True)
+    """
+    # `isdecimal` alone would take other scripts' digits. Seventeen are past any amount, and Python refuses thousands.
+    if not (text.isascii() and text.isdecimal()):
+        return NOT_NAMED
+    return min(int(text), SAFE) if len(text) < 17 else SAFE
 
 
 def factor_of(meter: Meter, call: Call, group: Group | None, scopes: Mapping[str, str]) -> int:

@@ -30,8 +30,8 @@ LATE = 600_000_000
 replace the estimate by the truth, once."""
 
 new = tuple.__new__
-"""Makes a named tuple of a plain one: `new(Hold, (2, 90, 0, False, None))`, all fields in their order. Half the time
-of calling the class, and the ledger makes one for each balance that a request changes."""
+"""Makes a named tuple of a plain one: `new(Hold, (2, 90, 0, False, None, False))`, all fields in their order. Half
+the time of calling the class, and the ledger makes one for each balance that a request changes."""
 
 Parts = tuple[tuple[int, int], ...]
 
@@ -42,7 +42,8 @@ class Hold(NamedTuple):
     `amount` in the meter's units; `until` the instant at which the lease ends (or, once `lapsed`, at which the
     hold is forgotten); `step` the number of the last extension, so that a repeated one is not added twice.
     A lapsed hold is charged already: the worker that made it has not been heard of in time. Where `to` names a
-    place, this is only the note that a merge has moved the hold there.
+    place, this is only the note that the hold is to be looked for there; with `also` it is held here as well, and
+    what becomes of it here is to become of it there.
     """
 
     amount: int
@@ -50,6 +51,12 @@ class Hold(NamedTuple):
     step: int = 0
     lapsed: bool = False
     to: tuple[bytes, str] | None = None
+    also: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether this is only a note of where the hold is to be looked for."""
+        return self.to is not None and not self.also
 
 
 class Holds(NamedTuple):

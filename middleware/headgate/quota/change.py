@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from headgate.quota.balance import Balance, Standing, Verb
+from headgate.quota.balance import Balance, Standing, Verb, new
 from headgate.quota.command import WINDOWED, Demand, Outcome, Place, Receipt
 from headgate.quota.things import Things
 
@@ -32,23 +32,48 @@ class Change(NamedTuple):
     sketches: Sketches = NONE
 
 
-def counted(things: Things | None, verb: Verb, standing: Standing) -> bytes:
-    """The bytes of a sketch that counts beside a balance brought to now; else those of an empty one.
+def counted(things: Things | None, balance: Balance | None, verb: Verb, standing: Standing, now: int) -> bytes:
+    """The bytes of a sketch that counts beside a balance; else those of an empty one.
+
+    `balance` is as it is stored, `standing` what a verb makes of it at `now`. Usage that another verb or window takes
+    over takes its sketch with it; what has run out, or was set back by a clock, does not.
 
     >>> from headgate.quota.window import Quota
-    >>> day = Quota(9, edges=(0, 50, 99, 150), spec=1)
-    >>> [counted(Things(since, b"a thing."), day, (1, 50, 99, ())) for since in (50, 40)]
-    [b'a thing.', b'']
+    >>> day, week = Quota(9, edges=(0, 50, 99, 150), spec=1), Quota(9, edges=(0, 7, 107, 207), spec=2)
+    >>> stored, seen = Balance("quota", 1, 50, 99, spec=1), Things(50, b"a thing.")
+    >>> [counted(seen, stored, verb, verb.bring(stored, at), at) for verb, at in ((day, 60), (week, 60), (week, 99))]
+    [b'a thing.', b'a thing.', b'']
     """
-    if things is None or things.since != begun(verb, standing) or not standing[0] or verb.kind not in WINDOWED:
+    if things is None or balance is None or not standing[0] or not WINDOWED.issuperset((verb.kind, balance.kind)):
         return b""
-    return things.data
+    if balance.spec == verb.spec and balance.kind == verb.kind:
+        return things.data if things.since == begun(verb, standing) else b""
+    carries = balance.used and now < balance.until
+    return things.data if carries and things.since == lain(balance) else b""
 
 
 def begun(verb: Verb, standing: Standing) -> int:
     """When the window began that a sketch belongs to (microseconds); 0 for a lifetime, for since when that is counted
     may have been forgotten where nothing was used."""
     return 0 if verb.kind == "total" else standing[1]
+
+
+def lain(balance: Balance) -> int:
+    """The same, of a balance as it is stored."""
+    return 0 if balance.kind == "total" else balance.since
+
+
+def carry(
+    drawn: dict[Place, Things], sketches: Sketches, place: Place, balance: Balance | None, after: Balance, now: int
+) -> None:
+    """A balance is going to be written under another window: the sketch that counts beside it is written with it."""
+    if balance is None or (balance.spec == after.spec and balance.kind == after.kind):
+        return
+    things = sketches.get(place)
+    if things is None or not after.used or not WINDOWED.issuperset((after.kind, balance.kind)):
+        return
+    if balance.used and now < balance.until and things.since == lain(balance):
+        drawn[place] = new(Things, (lain(after), things.data))
 
 
 def after(

@@ -30,6 +30,7 @@ class _Demand(NamedTuple):
     shadow: bool = False
     slice: int = 0
     things: tuple[bytes, ...] = ()
+    owed: bool = False
 
 
 class Demand(_Demand):
@@ -39,6 +40,10 @@ class Demand(_Demand):
     one unit must be free even if the amount is 0 (what will be used is not known yet); without, it is used at
     once. A `shadow` demand is decided and never refuses: what does not fit is not charged to it. `slice` is how many
     units a worker may hold charged beforehand so as to ask the store less often, 0 for none; no command reads it.
+
+    An `owed` demand is for what is used whatever is left: it is charged or held in full, what does not fit becomes
+    debt, and it never refuses. `Reserve` and `Extend` read it. In shadow as well it is charged as far as a demand in
+    shadow is, and says nothing of what did not fit.
 
     `things`: what is counted once however often it is named, by keyed digests (see `things`); such a demand is held,
     under a verb of `WINDOWED` and without a slice. Reserved, it holds as many units as there are new things among
@@ -59,13 +64,14 @@ class Demand(_Demand):
         shadow: bool = False,
         slice: int = 0,
         things: tuple[bytes, ...] = (),
+        owed: bool = False,
     ) -> Demand:
         """Checks the amount and the things."""
         if things:
             checked_things(things)
             if not hold or slice or verb.kind not in WINDOWED:
                 raise AmountError("things are held until they are settled, by `quota` or `total`, in no slice")
-        return new(cls, (place, verb, checked(amount), hold, shadow, slice, things))
+        return new(cls, (place, verb, checked(amount), hold, shadow, slice, things, owed))
 
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Demand:  # type: ignore[override]  # `_replace` is checked by it, too
@@ -73,11 +79,11 @@ class Demand(_Demand):
 
     def of(self, amount: int) -> Demand:
         """The same demand for another amount. Raises AmountError as the constructor does."""
-        return new(Demand, (self[0], self[1], checked(amount), self[3], self[4], self[5], self[6]))
+        return new(Demand, (self[0], self[1], checked(amount), self[3], self[4], self[5], self[6], self[7]))
 
     def at(self, place: Place) -> Demand:
         """The same demand on another balance."""
-        return new(Demand, (place, self[1], self[2], self[3], self[4], self[5], self[6]))
+        return new(Demand, (place, self[1], self[2], self[3], self[4], self[5], self[6], self[7]))
 
 
 class Reserve(NamedTuple):
@@ -112,7 +118,7 @@ class Cancel(NamedTuple):
     """Undo a reservation that was not served; a `Reserve` that arrives after it is refused.
 
     `demands` are those of the reservation; `lease` is how long the cancellation is remembered (at least
-    `REPEAT`). What was used at once by a demand in shadow, or has been merged since, stays charged."""
+    `REPEAT`). What was used at once by a demand in shadow, or has been merged or joined since, stays charged."""
 
     rid: bytes
     demands: tuple[Demand, ...]
@@ -142,24 +148,30 @@ class Merge(NamedTuple):
         return (self.into, *self.sources)
 
 
-class Inherit(NamedTuple):
-    """Let `into` have used at least what `source` has: the larger of the two counts from now on.
+class Join(NamedTuple):
+    """Raise `into` to what `sources` have used together: orgs that turn out to be one customer. They keep what they
+    have.
 
-    Said when a group ends: each org goes on with what the group had used, for a share of its own cannot be told, and
-    a fresh window must not be had by leaving. Where the source's usage counts from now on, things that either had
-    named are not charged again. What the source holds is settled there. Saying it again changes nothing, and from the
-    end of the source's window on there is nothing to inherit."""
+    Usage adds up as the verb of `into` has it, which reads the sources, too; sketches unite, and a thing that two of
+    them have counts once. `into` then has at least that; if it has more, it stays as it is. So to say it again
+    changes nothing but what the sources have used since elsewhere. What lies under another window is brought to
+    that of `into`: of a quota always, else while `into` is as good as untouched. Under a quota nothing counts that
+    was used in a window which began before that of `into`.
+
+    What a source holds, and `into` does not, is held there as well from then on. Whoever settles, extends or cancels
+    it at the source has done it there, and is told to do the same at `into` (`followed`). Amounts are not read.
+    `hold` of `into` tells a store that sketches may lie there, for where different things are counted all is held."""
 
     into: Demand
-    source: Demand
+    sources: tuple[Demand, ...]
 
     @property
     def demands(self) -> tuple[Demand, ...]:
-        """Both places."""
-        return self.into, self.source
+        """All the places that it names, `into` first."""
+        return (self.into, *self.sources)
 
 
-Command = Reserve | Extend | Settle | Cancel | Merge | Inherit | Look
+Command = Reserve | Extend | Settle | Cancel | Merge | Join | Look
 
 
 class Receipt(NamedTuple):
@@ -210,16 +222,18 @@ class Refused(NamedTuple):
 
 class Gone(NamedTuple):
     """The reservation is not open (any more) at these places: cancelled, settled or lapsed. `moved`: all demands
-    at the places where it may be open, if a merge has moved any of its holds."""
+    at the places where it may be open, if a merge has moved any of its holds; or where it is open as well since a
+    join, and then it was extended here."""
 
     now: int
     moved: tuple[Demand, ...] = ()
 
 
 class Settled(NamedTuple):
-    """Done, or done before: `balances` stand in the demands' order. `moved`: demands whose holds a merge has moved,
-    each at its new place; there it is still to be done. `added`: of a settlement, what it has charged by itself, in
-    the demands' order: nothing if it was done before, and after a lapse only what goes beyond."""
+    """Done, or done before: `balances` stand in the demands' order. `moved`: demands whose holds a merge has moved or
+    a join has copied, each at its other place; there it is still to be done. `added`: of a settlement, what it has
+    charged by itself, in the demands' order: nothing if it was done before, and after a lapse only what goes
+    beyond."""
 
     now: int
     balances: tuple[Balance | None, ...]

@@ -44,6 +44,7 @@ class Decision:
     | `lease` | how long (microseconds) what it holds is kept without being heard of; 0: it holds nothing |
     | `tariff` | what it was decided by |
     | `renewals` | how often its leases were renewed |
+    | `own` | what is charged at the org's own places besides, see `Asked`; shown to nobody |
     """
 
     id: str
@@ -59,6 +60,7 @@ class Decision:
     tariff: Tariff | None = None
     degraded: str = ""
     renewals: int = 0
+    own: tuple[tuple[Demand, Limit], ...] = ()
 
     @property
     def allowed(self) -> bool:

@@ -144,9 +144,23 @@ def _asks(demand: Demand, limit: Limit) -> str:
         return f"{demand.amount:,} at once"
     if demand.things:
         return f"{limit.meter.things} as one thing, held if it is new, and charged if it is handed out"
-    sources = [meter.reserve_from for meter in (limit.meter, *limit.meter.parts) if meter.reserve_from]
-    source = f", from {' and '.join(sources)}" if sources else ""
+    sources = [_announced(meter) for meter in (limit.meter, *limit.meter.parts) if _announced(meter)]
+    source = f", {' and '.join(sources)}" if sources else ""
     return f"{demand.amount:,} held ahead{source}; what {_teller(limit.meter)} is charged instead, afterwards"
+
+
+def _announced(meter: Meter) -> str:
+    """Where a request says how much it will take; "" of a meter of which it says nothing."""
+    several = "the largest of " if len(meter.reserve_from) > 1 else ""
+    said = [f"from {several}{_listed(meter.reserve_from)}"] if meter.reserve_from else []
+    times = "the largest of " if len(meter.reserve_times) > 1 else ""
+    said += [f"times {times}{_listed(meter.reserve_times)}"] if meter.reserve_times else []
+    return " ".join(said)
+
+
+def _listed(sources: Sequence[str]) -> str:
+    *others, last = sources
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _counted(meter: Meter) -> str:

@@ -61,9 +61,10 @@ def _lapsed(balance: Balance, verb: Verb, holds: Holds, now: int) -> tuple[Stand
 def held_also(holds: Holds | None, rid: bytes, hold: Hold, now: int) -> Holds:
     """The holds and one more."""
     if holds is None:
-        return new(Holds, (hold.amount, hold.until, {rid: hold}, now))
+        return new(Holds, (0 if hold.lapsed else hold.amount, hold.until, {rid: hold}, now))
     by_rid = altered(holds.by_rid, rid, hold)
-    return Holds(holds.held + hold.amount, min(holds.due, hold.until), by_rid, max(now, holds.seen))
+    held = holds.held + (0 if hold.lapsed else hold.amount)
+    return Holds(held, min(holds.due, hold.until), by_rid, max(now, holds.seen))
 
 
 def without(holds: Holds, rid: bytes, now: int) -> Holds | None:
@@ -142,14 +143,21 @@ def summed(by_rid: dict[bytes, Hold], now: int) -> Holds | None:
 
 def united(one: Hold | None, other: Hold) -> Hold:
     """Two holds of one reservation at one place. If only one has lapsed, it is charged already: the other stays."""
-    if one is None or one.to is not None or (one.lapsed and not other.lapsed):
+    if one is None or one.gone or (one.lapsed and not other.lapsed):
         return other
     if other.lapsed and not one.lapsed:
         return one
     amount = min(one.amount + other.amount, SAFE)
-    return Hold(amount, max(one.until, other.until), max(one.step, other.step), one.lapsed)
+    to, also = (one.to, one.also) if one.also else (other.to, other.also)
+    return Hold(amount, max(one.until, other.until), max(one.step, other.step), one.lapsed, to, also)
 
 
 def note(hold: Hold, to: tuple[bytes, str]) -> Hold:
     """What stays where a hold was, as long as anybody may ask for it. An earlier note is left as it is."""
-    return hold if hold.to is not None else Hold(0, hold.until + (0 if hold.lapsed else LATE), hold.step, True, to)
+    return hold if hold.gone else Hold(0, hold.until + (0 if hold.lapsed else LATE), hold.step, True, to)
+
+
+def ended(hold: Hold, used: int, now: int) -> Hold:
+    """What stays of a hold that is held elsewhere `also`, once it is settled here: how much was used of it and, by
+    when it is forgotten, since when. Whoever says the settlement again is sent on again."""
+    return Hold(used, now + LATE, hold.step, True, hold.to)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from headgate.quota.ahead import Digest, factor_of, needs_request, reserved, subject_of, thing, varies
 from headgate.quota.balance import FOREVER, Verb
 from headgate.quota.calendar import Calendar
-from headgate.quota.command import Demand, Inherit, Merge, Place
+from headgate.quota.command import Demand, Join, Place
 from headgate.quota.facts import Call, Group, Principal
 from headgate.quota.meter import Meter
 from headgate.quota.owner import Override, Owner, Value, largest, owner_of, valued
@@ -78,7 +78,8 @@ class Line(NamedTuple):
     """One limit as it stands for one principal: the window resolved, and the place if no request is needed.
 
     `name` is the id under which the balance lies: the limit's, or its candidate's. `fixed`: the demand, if it is the
-    same for every request."""
+    same for every request. `shared`: it is counted by a group of several orgs, and at the org's own place besides:
+    `own`, if no request is needed to tell it."""
 
     limit: Limit
     name: str
@@ -86,15 +87,22 @@ class Line(NamedTuple):
     shadow: bool
     place: Place | None
     fixed: Demand | None
+    shared: bool = False
+    own: Place | None = None
 
 
 class Asked(NamedTuple):
     """What one request asks: the demands, the limits that ask them in the same order, and how long (microseconds)
-    what is held is kept for a worker that is not heard of; 0 where nothing is held, so that nothing is to settle."""
+    what is held is kept for a worker that is not heard of; 0 where nothing is held, so that nothing is to settle.
+
+    `own`: what is charged at the org's own places besides, where a group of several orgs is charged, and of which
+    limit that is. Nobody is refused by it, and nobody is shown it. `whole`: all demands, the shown ones first."""
 
     demands: tuple[Demand, ...]
     limits: tuple[Limit, ...]
     lease: int
+    own: tuple[tuple[Demand, Limit], ...] = ()
+    whole: tuple[Demand, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,7 @@ class Tariff:
     group: Group | None = None
     scopes: Mapping[str, str] = field(default_factory=dict)
     memo: dict[int, Asked] = field(default_factory=dict)
+    counted: Group | None = field(init=False)
     always: int = field(init=False)
     tests: tuple[tuple[int, Condition], ...] = field(init=False)
     varying: int = field(init=False)
@@ -120,6 +129,7 @@ class Tariff:
         # A choice of lines is a number with a bit for each: those without a condition are chosen beforehand.
         bits = [(1 << at, line) for at, line in enumerate(self.lines)]
         put = object.__setattr__
+        put(self, "counted", None if self.group is None else self.group.counted)
         put(self, "always", sum([bit for bit, line in bits if line.limit.applies is None]))
         put(self, "tests", tuple([(bit, line.limit.applies) for bit, line in bits if line.limit.applies is not None]))
         put(self, "varying", sum([bit for bit, line in bits if line.fixed is None]))
@@ -146,6 +156,7 @@ class Tariff:
     def _asked(self, choice: int, call: Call) -> Asked:
         demands: list[Demand] = []
         limits: list[Limit] = []
+        own: list[tuple[Demand, Limit]] = []
         subjects: dict[tuple[str, ...], bytes] = {}
         for at, line in enumerate(self.lines):
             if choice >> at & 1:
@@ -153,7 +164,21 @@ class Tariff:
                 if demand is not None:
                     demands.append(demand)
                     limits.append(line.limit)
-        return Asked(tuple(demands), tuple(limits), lease_of(demands))
+                    if line.shared:
+                        own.append((beside(demand, self._own(line, call, subjects)), line.limit))
+        whole = (*demands, *[demand for demand, _ in own])
+        return Asked(tuple(demands), tuple(limits), lease_of(demands), tuple(own), whole)
+
+    def _own(self, line: Line, call: Call, subjects: dict[tuple[str, ...], bytes]) -> Place:
+        """Where the org would be charged if it were in no group."""
+        if line.own is not None:
+            return line.own
+        per = line.limit.per
+        subject = subjects.get(("own", *per))
+        if subject is None:
+            parts = subject_of(per, call.principal, None, call, self.scopes)
+            subject = subjects[("own", *per)] = self.digest(parts)
+        return subject, line.name
 
     def _demand(self, line: Line, call: Call, subjects: dict[tuple[str, ...], bytes]) -> Demand | None:
         """What the call asks of a line; None of one that counts different things, where the call names none.
@@ -172,7 +197,7 @@ class Tariff:
         if place is None:
             subject = subjects.get(limit.per)
             if subject is None:
-                parts = subject_of(limit.per, call.principal, self.group, call, self.scopes)
+                parts = subject_of(limit.per, call.principal, self.counted, call, self.scopes)
                 subject = subjects[limit.per] = self.digest(parts)
             place = (subject, line.name)
         if things:
@@ -180,6 +205,11 @@ class Tariff:
         meter = limit.meter
         amount = reserved(meter, call) if meter.sum is None else reserved(meter, call, self.factor(meter, call))
         return _demand(limit, place, line.verb, line.shadow, amount)
+
+
+def beside(demand: Demand, own: Place) -> Demand:
+    """What is charged at the org's own place besides: the same, whatever is free there, and out of no slice."""
+    return Demand(own, demand.verb, demand.amount, demand.hold, demand.shadow, 0, demand.things, owed=True)
 
 
 def lease_of(demands: Iterable[Demand]) -> int:
@@ -275,35 +305,33 @@ def _line(
     digest: Digest,
     scopes: Mapping[str, str],
 ) -> Line:
+    shared = group is not None and "group" in limit.per and not principal.anonymous
     if principal.anonymous or any(needs_request(scope, scopes) for scope in limit.per):
-        return Line(limit, name, verb, shadow, None, None)
-    place = (digest(subject_of(limit.per, principal, group, None, scopes)), name)
+        return Line(limit, name, verb, shadow, None, None, shared)
+    counted = None if group is None else group.counted
+    place = (digest(subject_of(limit.per, principal, counted, None, scopes)), name)
+    own = (digest(subject_of(limit.per, principal, None, None, scopes)), name) if shared else None
     if not isinstance(verb, Max) and varies(limit.meter, scopes):
-        return Line(limit, name, verb, shadow, place, None)
+        return Line(limit, name, verb, shadow, place, None, shared, own)
     # What it asks is the same for every call of this principal, so that any call of it tells.
     call = Call(principal)
     amount = reserved(limit.meter, call, factor_of(limit.meter, call, group, scopes))
-    return Line(limit, name, verb, shadow, place, _demand(limit, place, verb, shadow, amount))
+    return Line(limit, name, verb, shadow, place, _demand(limit, place, verb, shadow, amount), shared, own)
 
 
-def predecessors(tariff: Tariff, digest: Digest, left: Iterable[str] = ()) -> tuple[Merge | Inherit, ...]:
-    """What has to be said before the first request under a tariff, limit by limit, so that linking and unlinking give
-    nobody a fresh window.
+def joins(tariff: Tariff, digest: Digest) -> tuple[Join, ...]:
+    """What has to be said before the first request of a group, limit by limit, so that linking gives nobody a fresh
+    window: the group has used what its orgs have used, each at its own place.
 
-    A group takes over what its orgs have used on their own, or as a group that was named by another of them. From the
-    groups that the org has `left` (their names), whoever it belongs to now inherits. Limits that count the group by
-    something else besides (`[group, model]`) have no places that could be known beforehand: there only what is used
-    from then on is shared.
+    Limits that count the group by something else besides (`[group, model]`) have places that cannot be listed
+    beforehand: there what is used from then on is shared.
     """
-    said: list[Merge | Inherit] = []
+    if tariff.group is None:
+        return ()
+    said: list[Join] = []
     for line in tariff.lines:
-        if line.place is None or line.limit.per != ("group",):
-            continue
-        into = Demand(line.place, line.verb, 0)
-        if tariff.group is not None:
-            others = sorted(tariff.group.orgs)
-            subjects = [("org", org) for org in others]
-            subjects += [("group", org) for org in others if org != tariff.group.id]
-            said.append(Merge(into, tuple([into.at((digest(subject), line.name)) for subject in subjects])))
-        said += [Inherit(into, into.at((digest(("group", name)), line.name))) for name in sorted(left)]
+        if line.place is not None and line.limit.per == ("group",):
+            into = Demand(line.place, line.verb, 0, hold=bool(line.limit.meter.things))
+            orgs = [into.at((digest(("org", org)), line.name)) for org in sorted(tariff.group.orgs)]
+            said.append(Join(into, tuple(orgs)))
     return tuple(said)

@@ -88,7 +88,8 @@ class Meter:
     | --- | --- |
     | `source` | `request` (1, known before), `bytes_in`, `bytes_out`, `messages`, `app` (the endpoint reports), `header.NAME` (of the response), `preset.NAME+NAME`, `distinct.SOURCE` (different things: `distinct.app`, `distinct.path.id`), `sum` |
     | `reserve` | units held before serving, where the truth is known only afterwards |
-    | `reserve_from` | a source such as `body.max_tokens` that says it better, "" for none |
+    | `reserve_from` | sources such as `body.max_tokens` that say it better: the largest that a request names counts |
+    | `reserve_times` | sources such as `body.n` that say how many answers are wanted, of which each may take as much |
     | `most` | the most that one request may report, None for no bound |
     | `overrun` | `finish` or `cut`: what happens when the limit is reached in mid-stream |
     | `sum` | of a sum: how its `parts` are weighed; else None |
@@ -102,7 +103,8 @@ class Meter:
     name: str
     source: str
     reserve: int = 0
-    reserve_from: str = ""
+    reserve_from: tuple[str, ...] = ()
+    reserve_times: tuple[str, ...] = ()
     most: int | None = None
     overrun: str = "finish"
     sum: Sum | None = None

@@ -6,13 +6,13 @@ response holds is known by the meter: two limits on one meter grow by the same a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from headgate.quota.command import Demand, Granted, Outcome, Refused, Settle, Settled
+from headgate.quota.command import Demand, Granted, Outcome, Place, Refused, Settle, Settled
 from headgate.quota.decision import Action, Charge, Decision, reading, retry_at
-from headgate.quota.match import Limit, Tariff
+from headgate.quota.match import Limit, Tariff, beside
 from headgate.quota.window import Max
 
 Things = Mapping[str, tuple[bytes, ...]]
@@ -44,29 +44,57 @@ class Extended(NamedTuple):
 
 def holds(decision: Decision, meters: Collection[str]) -> Decision:
     """The decision as far as it holds amounts of these meters; places at a time do not grow and are left out."""
-    return _kept(
-        decision, [d.hold and type(d.verb) is not Max and m.meter.name in meters for d, m in _pairs(decision)]
-    )
+    return _kept(decision, lambda d, m: d.hold and type(d.verb) is not Max and m.meter.name in meters)
 
 
 def without(decision: Decision, meter: str) -> Decision:
     """The decision without what it holds of one meter: that is held by another one now."""
-    return _kept(decision, [type(d.verb) is Max or m.meter.name != meter for d, m in _pairs(decision)])
+    return _kept(decision, lambda d, m: type(d.verb) is Max or m.meter.name != meter)
 
 
-def _kept(decision: Decision, keep: list[bool]) -> Decision:
-    balances = decision.balances or (None,) * len(keep)
-    chosen = [at for at, kept in enumerate(keep) if kept]
+def places(decision: Decision) -> Decision:
+    """The decision as far as it holds places at a time."""
+    return _kept(decision, lambda d, _: d.hold and type(d.verb) is Max)
+
+
+def placeless(decision: Decision) -> Decision:
+    """The decision without its places at a time: they are given back."""
+    return _kept(decision, lambda d, _: type(d.verb) is not Max)
+
+
+def _kept(decision: Decision, keep: Callable[[Demand, Limit], bool]) -> Decision:
+    balances = decision.balances or (None,) * len(decision.demands)
+    chosen = [at for at, (demand, limit) in enumerate(_pairs(decision)) if keep(demand, limit)]
     return replace(
         decision,
         demands=tuple([decision.demands[at] for at in chosen]),
         limits=tuple([decision.limits[at] for at in chosen]),
         balances=tuple([balances[at] for at in chosen]),
+        own=tuple([(demand, limit) for demand, limit in decision.own if keep(demand, limit)]),
     )
 
 
 def _pairs(decision: Decision) -> zip[tuple[Demand, Limit]]:
     return zip(decision.demands, decision.limits, strict=True)
+
+
+def all_pairs(decision: Decision) -> Iterator[tuple[Demand, Limit]]:
+    """All that a decision has charged, what is shown first."""
+    yield from _pairs(decision)
+    yield from decision.own
+
+
+def shown(outcome: Outcome, many: int) -> Outcome:
+    """An outcome as far as it tells of the first `many` demands: what is charged besides is shown to nobody.
+
+    >>> shown(Granted(7, (None, None)), 1)
+    Granted(now=7, balances=(None,), shadowed=())
+    """
+    if isinstance(outcome, Settled):
+        return outcome._replace(balances=outcome.balances[:many], added=outcome.added[:many])
+    if isinstance(outcome, Granted | Refused):
+        return outcome._replace(balances=outcome.balances[:many])
+    return outcome
 
 
 def grown(demand: Demand, more: int) -> Demand:
@@ -76,7 +104,7 @@ def grown(demand: Demand, more: int) -> Demand:
 
 
 def settlement(decision: Decision, used: Mapping[str, int], things: Things) -> tuple[list[Demand], tuple[Limit, ...]]:
-    """What the decision holds, by what was used of it; with the limits in the same order.
+    """What the decision holds, by what was used of it; with the limits in the same order. What is shown comes first.
 
     >>> from headgate.quota.facts import Principal
     >>> from headgate.quota.meter import Meter
@@ -89,7 +117,7 @@ def settlement(decision: Decision, used: Mapping[str, int], things: Things) -> t
     """
     demands: list[Demand] = []
     limits: list[Limit] = []
-    for demand, limit in _pairs(decision):
+    for demand, limit in all_pairs(decision):
         if demand.hold:
             meter = limit.meter.name
             # A place among those at a time is one, whatever went through it.
@@ -122,11 +150,26 @@ def placed_now(demands: Sequence[Demand], now: Tariff | None) -> tuple[Demand, .
     return tuple([d.at(places.get(d.place[1]) or d.place) for d in as_now(demands, now)])
 
 
+def own_now(
+    demands: Sequence[Demand], limits: Sequence[Limit], own: Sequence[tuple[Demand, Limit]], now: Tariff | None
+) -> tuple[tuple[Demand, Limit], ...]:
+    """What is charged at the org's own places besides `demands` (as `placed_now` has them): where the tariff does not
+    tell such a place, as it was (`own`); none where it is in no group any more. An amount is that of its demand."""
+    before = {d.place[1]: d.place for d, _ in own}
+    places: dict[str, Place | None] = dict(before)
+    if now is not None:
+        lines = {line.name: line for line in now.lines}
+        places = {name: line.own or before.get(name) if line.shared else None for name, line in lines.items()}
+    pairs = zip(demands, limits, strict=True)
+    return tuple([(beside(d, there), m) for d, m in pairs if d.hold and (there := places.get(d.place[1]))])
+
+
 def added_by(limits: tuple[Limit, ...], command: Settle, outcome: Outcome) -> list[Charge]:
     """What a settlement has charged by itself, to tell whose marks it has passed."""
     assert isinstance(outcome, Settled), "a settlement is settled"
     by_id = {limit.id: limit for limit in limits}
-    told = zip(command.demands, outcome.balances, outcome.added, strict=True)
+    # Less is told than was said where the rest is shown to nobody; a mark is passed where people look.
+    told = zip(command.demands, outcome.balances, outcome.added, strict=False)
     return [(by_id[d.place[1]], d.of(added), b) for d, b, added in told if added and d.place[1] in by_id]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from headgate.clock import Clock, wall_clock
 from headgate.quota.balance import Balance, new
 from headgate.quota.change import Sketches
-from headgate.quota.command import Command, Demand, Inherit, Merge, Outcome, Place, Receipt, Reserve
+from headgate.quota.command import Command, Demand, Join, Merge, Outcome, Place, Receipt, Reserve
 from headgate.quota.ledger import apply
 from headgate.quota.things import Things
 
@@ -98,18 +98,18 @@ class MemoryStore:
         """The command as it fits: places that find no room in the table become the overflow's."""
         self._drained(now)
         balances = self._balances
-        strangers = [demand.place for demand in command.demands if demand.place not in balances]
-        if isinstance(command, Reserve | Merge):
+        # Of a merge and a join a source that is not there is not written, and needs no room.
+        named = (command.into,) if isinstance(command, Merge | Join) else command.demands
+        strangers = [demand.place for demand in named if demand.place not in balances]
+        if isinstance(command, Reserve | Merge | Join):
             for _ in strangers:
                 self._drop_idle(now)
             if len(balances) + len(strangers) > self._room:
                 self._overflows.update([limit for _, limit in strangers])
-        if isinstance(command, Merge):
+        if isinstance(command, Merge | Join):
             # What a stranger has in the overflow cannot be told from what others have: it stays there.
             sources = tuple([demand for demand in command.sources if demand.place in balances])
-            return Merge(self._placed(command.into), sources)
-        if isinstance(command, Inherit):
-            return Inherit(self._placed(command.into), command.source)
+            return command._replace(into=self._placed(command.into), sources=sources)
         return command._replace(demands=tuple([self._placed(demand) for demand in command.demands]))
 
     def _placed(self, demand: Demand) -> Demand:

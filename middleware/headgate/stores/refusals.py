@@ -154,7 +154,7 @@ class RefusalsStore:
         if remembered and rid not in self._said and rid not in self._said_before:
             for demand in demands:
                 found = remembered.get(demand[0])
-                if found is not None and not demand[4] and self._holds(found, demand, at):
+                if found is not None and _refusable(demand) and self._holds(found, demand, at):
                     self.repeated += 1
                     return self._again(demands, at)
         self._say(rid)
@@ -187,7 +187,7 @@ class RefusalsStore:
             if found is None or found.until <= at:
                 balances.append(None)
                 continue
-            if _covers(found, demand) and not demand[4]:
+            if _covers(found, demand) and _refusable(demand):
                 refusals.append(found.refusal)
             balances.append(found.balance)
             now = max(now, found.answer.now + at - found.asked)
@@ -204,7 +204,7 @@ class RefusalsStore:
         elif isinstance(command, Reserve) and isinstance(outcome, Granted):
             for demand in command.demands:
                 found = self._remembered.get(demand[0])
-                if found is not None and _covers(found, demand) and not demand[4]:
+                if found is not None and _covers(found, demand) and _refusable(demand):
                     self._remembered.pop(demand[0], None)
 
     def _keep(self, demands: tuple[Demand, ...], answer: Refused, asked: int, frees: int) -> None:
@@ -213,9 +213,9 @@ class RefusalsStore:
             return
         by_limit = {refusal.limit: refusal for refusal in answer.refusals}
         for demand, balance in zip(demands, answer.balances, strict=True):
-            place, verb, amount, hold, shadow, _, things = demand
+            place, verb, amount, hold, _, _, things, _ = demand
             refusal = by_limit.get(place[1])
-            if refusal is None or shadow or things or self._freed.get(place, 0) > frees:
+            if refusal is None or things or not _refusable(demand) or self._freed.get(place, 0) > frees:
                 continue
             need = amount or 1 if hold else amount
             standing, holds = brought(balance, verb, answer.now)
@@ -256,9 +256,14 @@ class RefusalsStore:
             self._frees_forgotten = self._frees
 
 
+def _refusable(demand: Demand) -> bool:
+    """Whether a demand may refuse at all: not in shadow, and not where it is charged whatever is left."""
+    return not (demand[4] or demand[7])
+
+
 def _covers(found: Remembered, demand: Demand) -> bool:
     """Whether a demand needs at least what was refused, of the same window and amount."""
-    _, verb, amount, hold, _, _, things = demand
+    _, verb, amount, hold, _, _, things, _ = demand
     if things:
         return False  # which of them are new, only the store knows: those that are not need nothing
     # As the ledger has it: what is held needs one free unit at least.

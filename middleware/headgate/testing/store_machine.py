@@ -21,7 +21,7 @@ from headgate.quota.command import (
     Command,
     Demand,
     Extend,
-    Inherit,
+    Join,
     Look,
     Merge,
     Outcome,
@@ -59,6 +59,9 @@ MANY = (RECORDS[:700], RECORDS[500:1_200], RECORDS[:1_100], RECORDS[900:])
 """Things that are named together; two of the larger bundles are more than a list has."""
 NAMED = st.sampled_from((*FEW, *MANY, *MANY))
 
+WAYS = ((False, False),) * 5 + ((True, False), (False, True), (True, True))
+"""Whether a demand is in shadow, and whether it is owed."""
+
 Answered = TypeVar("Answered", bound=Outcome)
 
 
@@ -82,11 +85,12 @@ def demands(now: int, *, fewest: int = 1) -> st.SearchStrategy[tuple[Demand, ...
     """Demands on distinct places."""
 
     def demand(
-        place: Place, variant: int, amount: int, hold: bool, shadow: bool, things: tuple[bytes, ...]
+        place: Place, variant: int, amount: int, hold: bool, way: tuple[bool, bool], things: tuple[bytes, ...]
     ) -> Demand:
         hold = hold or place[1] == "seats"
         named = things if hold and place[1] == "records" else ()
-        return Demand(place, verb_of(place[1], variant, now), amount, hold=hold, shadow=shadow, things=named)
+        verb = verb_of(place[1], variant, now)
+        return Demand(place, verb, amount, hold=hold, shadow=way[0], things=named, owed=way[1])
 
     one = st.builds(
         demand,
@@ -94,7 +98,7 @@ def demands(now: int, *, fewest: int = 1) -> st.SearchStrategy[tuple[Demand, ...
         st.sampled_from((0, 0, 0, 1, 2)),
         st.sampled_from((0, 1, 1, 1, 2, 5, 40)),
         st.booleans(),
-        st.sampled_from((False, False, False, True)),
+        st.sampled_from(WAYS),
         NAMED,
     )
     return st.lists(one, min_size=fewest, max_size=4, unique_by=lambda demand: demand.place).map(tuple)
@@ -115,6 +119,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.sketches: dict[Place, Things] = {}
         self.receipts: dict[bytes, Receipt] = {}
         self.said: list[Command] = []
+        self.onward: list[Command] = []
         self.numbers = 0
 
     # One rule, because Hypothesis leaves out some of several in each run: without commands there is nothing to see.
@@ -138,11 +143,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.highest = max(self.highest, self.clock.now)
 
     def certain(self, said: list[Command]) -> list[Command]:
-        """Without those whose verdict ran out before the clock was set back: a store may remember it or not."""
+        """Without those whose verdict ran out before the clock was set back: a store may remember it or not. And
+        without reservations that were cancelled where they were moved to: a store may remember that only there, and
+        so for longer."""
+        elsewhere = {command.rid for command in self.onward if isinstance(command, Cancel)}
 
         def doubtful(command: Command) -> bool:
             receipt = self.receipts.get(getattr(command, "rid", b""))
-            return receipt is not None and self.clock.now < receipt.until <= self.latest
+            ran_out = receipt is not None and self.clock.now < receipt.until <= self.latest
+            return ran_out or (isinstance(command, Reserve) and command.rid in elsewhere)
 
         return [command for command in said if not doubtful(command)]
 
@@ -192,13 +201,12 @@ class StoreMachine(RuleBasedStateMachine):
         return data.draw(demands(now))  # type: ignore[no-any-return]
 
     def merge(self, data: Any, now: int) -> Command:
-        """Two subjects' balances of one limit go into the third's, or one is inherited by another."""
+        """Two subjects' balances of one limit go into the third's, or raise it."""
         limit = data.draw(st.sampled_from((*LIMITS, "records")), label="merged")
         into, *sources = data.draw(st.permutations(SUBJECTS), label="into, sources")
         verb = verb_of(limit, 0, now)
-        if data.draw(st.booleans(), label="inherits"):
-            return Inherit(Demand((into, limit), verb, 0), Demand((sources[0], limit), verb, 0))
-        return Merge(Demand((into, limit), verb, 0), tuple(Demand((s, limit), verb, 0) for s in sources))
+        kind = Join if data.draw(st.booleans(), label="joins") else Merge
+        return kind(Demand((into, limit), verb, 0), tuple(Demand((s, limit), verb, 0) for s in sources))
 
     def transact(self, commands: list[Command]) -> None:
         """Says the commands to both and compares what they answer."""
@@ -212,6 +220,7 @@ class StoreMachine(RuleBasedStateMachine):
             again = followed(command, outcome)
             onward += [] if again is None else [again]
         self.said += [*commands, *onward]
+        self.onward += onward
 
     def compare(self, command: Command, outcome: Outcome, expected: Outcome) -> None:
         """The store's answer is the specification's."""

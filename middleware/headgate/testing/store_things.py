@@ -13,7 +13,8 @@ import asyncio
 import pytest
 
 from headgate.clock import SECOND
-from headgate.quota.command import Cancel, Granted, Inherit, Merge, Refused, Settle, Settled
+from headgate.quota.balance import Verb
+from headgate.quota.command import Cancel, Granted, Join, Merge, Refused, Settle, Settled
 from headgate.quota.window import Quota, Total
 from headgate.stores.contract import Store
 from headgate.testing.clock import ManualClock
@@ -166,20 +167,51 @@ class ThingsContract(Stories):
         assert await used(store, group) == union
 
     @told
-    async def test_who_inherits_usage_inherits_the_things_that_were_counted(
+    async def test_a_group_is_raised_to_the_union_of_what_its_orgs_have_named(
         self, store: Store, clock: ManualClock
     ) -> None:
-        org, group = (on("records", Total(100), 0, who=who) for who in (b"org", b"group"))
-        await taken(store, b"1", naming(group, *range(8)))
-        await taken(store, b"2", naming(org, 20, 21))
+        one, other, group = (on("records", Total(100), 0, who=who) for who in (b"one", b"other", b"group"))
+        await taken(store, b"1", naming(one, *range(8)))
+        await taken(store, b"2", naming(other, *range(5, 12)))
+        for _ in range(3):
+            await answer(store, Join(group, (one, other)))
+        assert [await used(store, each) for each in (group, one, other)] == [12, 8, 7]
+        await taken(store, b"3", naming(group, *range(12)))
+        assert await used(store, group) == 12
+        await taken(store, b"4", naming(one, 0, 1, 99))
+        assert await used(store, one) == 9, "what it named before is known there"
+        await answer(store, Join(group, (one, other)))
+        assert await used(store, group) == 13
+
+    @told
+    async def test_a_join_of_many_things_counts_their_union(self, store: Store, clock: ManualClock) -> None:
+        one, other, group = (on("records", Total(9_000), 0, who=who) for who in (b"one", b"other", b"group"))
+        await taken(store, b"1", naming(one, *range(2_000)))
+        await taken(store, b"2", naming(other, *range(1_000, 1_900)))
         for _ in range(2):
-            await answer(store, Inherit(org, group))
-        assert (await used(store, org), await used(store, group)) == (8, 8)
-        await taken(store, b"3", naming(org, 3, 4, 20))
-        assert await used(store, org) == 8
-        await taken(store, b"4", naming(org, 30))
-        await answer(store, Inherit(org, group))
-        assert await used(store, org) == 9
+            await answer(store, Join(group, (one, other)))
+        union = await used(store, group)
+        assert abs(union - 2_000) <= 0.03 * 2_000
+        await taken(store, b"3", naming(group, *range(2_000)))
+        assert await used(store, group) == union
+
+    @told
+    async def test_a_window_that_takes_over_what_was_used_takes_over_what_was_named(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        edges = tuple(clock.now + n * DAY for n in range(-1, 4))
+        day, week = Quota(9_000, edges, spec=1), Quota(9_000, (edges[0] - DAY, *edges[2:]), spec=3)
+        for number, many in enumerate((3, 1_500)):
+            records = on("records", day, who=b"who-%d" % number)
+            await taken(store, b"a%d" % number, naming(records, *range(many)))
+            before = await used(store, records)
+            others: tuple[Verb, ...] = (week, Total(9_000), day)
+            for turn, other in enumerate(others):
+                again = naming(records._replace(verb=other), *range(many))
+                held_back = again._replace(things=())
+                await ask(store, b"b%d-%d" % (number, turn), held_back)
+                await answer(store, Settle(b"b%d-%d" % (number, turn), (again,)))
+                assert await used(store, again) == before, "it was named before"
 
     @told
     async def test_things_outlive_closing(self, store: Store, clock: ManualClock) -> None:

@@ -28,6 +28,7 @@ from headgate.quota.command import (
     Extend,
     Gone,
     Granted,
+    Join,
     Look,
     Merge,
     Never,
@@ -409,6 +410,68 @@ class StoreContract(ThingsContract):
         finally:
             await peer.close()
 
+    # Owed.
+
+    @told
+    async def test_what_is_owed_is_charged_whatever_is_free(self, store: Store, clock: ManualClock) -> None:
+        edges = tuple(clock.now + n * DAY for n in range(-1, 3))
+        verbs: tuple[Verb, ...] = (Rate(2, MINUTE), Quota(2, edges, spec=9), Rolling(2, MINUTE), Total(2))
+        for verb in verbs:
+            spent = on(verb.kind, verb)._replace(owed=True)
+            assert await granted(store, spent, 5, verb.kind.encode()) == 5, verb
+            assert isinstance(await ask(store, b"more", on(verb.kind, verb)), Refused), verb
+            balance = await standing(store, spent)
+            assert balance is not None
+            assert verb.free(verb.bring(balance, clock.now)) == -3, verb
+        assert isinstance(await ask(store, b"large", on("life", Total(2), 9)._replace(owed=True)), Granted)
+
+    @told
+    async def test_what_is_held_as_owed_is_held_whatever_is_free(self, store: Store, clock: ManualClock) -> None:
+        life, seat = on("life", Total(5), 9, hold=True), on("seat", Max(1, LEASE), hold=True)
+        ours = life._replace(owed=True), seat._replace(owed=True)
+        for rid in (b"1", b"2"):
+            assert isinstance(await ask(store, rid, *ours), Granted)
+        assert (await held(store, life), await held(store, seat)) == (18, 2)
+        assert isinstance(await ask(store, b"3", life.of(1)), Refused)
+        assert isinstance(await answer(store, Extend(b"1", (ours[0].of(4), ours[1].of(0)), LEASE, 1)), Granted)
+        assert await held(store, life) == 22
+        await answer(store, Settle(b"1", (life.of(3), seat)))
+        await answer(store, Cancel(b"2", ours, LEASE))
+        assert (await used(store, life), await held(store, life), await held(store, seat)) == (3, 0, 0)
+        assert isinstance(await ask(store, b"4", life.of(2)), Granted)
+
+    @told
+    async def test_what_is_owed_does_not_admit_what_others_refuse(self, store: Store, clock: ManualClock) -> None:
+        full, debt = on("full", Total(1)), on("debt", Total(1), 4)._replace(owed=True)
+        await ask(store, b"1", full)
+        outcome = await ask(store, b"2", full, debt)
+        assert isinstance(outcome, Refused)
+        assert [refusal.limit for refusal in outcome.refusals] == ["full"]
+        assert await used(store, debt) == 0
+
+    @told
+    async def test_what_is_owed_in_shadow_is_charged_as_far_as_it_fits_and_says_nothing(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        shadow = on("life", Total(5), 3)._replace(shadow=True, owed=True)
+        for rid in (b"1", b"2"):
+            outcome = await ask(store, rid, shadow, on("other", Total(9)))
+            assert isinstance(outcome, Granted)
+            assert outcome.shadowed == ()
+        assert (await used(store, shadow), await used(store, on("other", Total(9)))) == (3, 2)
+
+    @told
+    async def test_debts_without_end_are_counted_up_to_the_largest_number(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        large = on("life", Total(5), SAFE, hold=True)._replace(owed=True)
+        for rid in (b"1", b"2", b"3"):
+            assert isinstance(await ask(store, rid, large), Granted)
+        assert await held(store, large) == SAFE
+        for rid in (b"1", b"2", b"3"):
+            await answer(store, Settle(rid, (large,)))
+        assert (await used(store, large), await held(store, large)) == (SAFE, 0)
+
     # Groups.
 
     @told
@@ -430,6 +493,83 @@ class StoreContract(ThingsContract):
         assert onward is not None
         await answer(store, onward)
         assert (await used(store, group), await held(store, group)) == (25, 0)
+
+    @told
+    async def test_a_join_raises_a_group_to_what_its_orgs_have_used_and_leaves_it_to_them(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        edges = tuple(clock.now + n * DAY for n in range(-1, 4))
+        verbs: tuple[Verb, ...] = (Quota(100, edges, spec=1), Rolling(100, 60 * MINUTE), Total(100))
+        for verb in verbs:
+            kind = verb.kind
+            one, other = (on(kind, verb, 10, who=who) for who in (b"one", b"other"))
+            group = on(kind, verb, 0, who=b"group")
+            await ask(store, kind.encode() + b"1", one)
+            await ask(store, kind.encode() + b"2", other)
+            for _ in range(3):
+                await answer(store, Join(group, (one, other)))
+            assert [await used(store, each) for each in (group, one, other)] == [20, 10, 10]
+            # One worker knows of the link, and another does not yet: a join heals that.
+            await ask(store, kind.encode() + b"3", group.of(5), one.of(5)._replace(owed=True))
+            await ask(store, kind.encode() + b"4", other.of(7))
+            assert await used(store, group) == 25
+            for _ in range(2):
+                await answer(store, Join(group, (one, other)))
+            assert [await used(store, each) for each in (group, one, other)] == [32, 15, 17]
+
+    @told
+    async def test_what_is_held_when_orgs_are_joined_is_held_by_both_until_it_is_settled(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        one, other, seat = (
+            on(limit, verb, 20, who=who, hold=True)
+            for limit, verb, who in (
+                ("life", Total(100), b"one"), ("life", Total(100), b"other"), ("seat", Max(2, LEASE), b"one"),
+            )
+        )  # fmt: skip
+        seat = seat.of(1)
+        group, seats = one.of(0).at((b"group", "life")), seat.of(0).at((b"group", "seat"))
+        await ask(store, b"1", one, seat)
+        await ask(store, b"2", other)
+        for _ in range(3):
+            await answer(store, Join(group, (one, other)))
+            await answer(store, Join(seats, (seat, seat.at((b"other", "seat")))))
+        assert [await held(store, each) for each in (group, one, other, seats)] == [40, 20, 20, 1]
+        # What is said at the place of an org is to be said at the group's as well.
+        extend = Extend(b"1", (one.of(5), seat.of(0)), LEASE, 1)
+        outcome = await answer(store, extend)
+        assert isinstance(outcome, Gone)
+        onward = followed(extend, outcome)
+        assert onward is not None
+        assert isinstance(await answer(store, onward), Granted)
+        assert [await held(store, each) for each in (group, one, seats)] == [45, 25, 1]
+        for command in (Settle(b"1", (one.of(7), seat)), Cancel(b"2", (other,), LEASE)):
+            for _ in range(2):
+                onward = followed(command, await answer(store, command))
+                assert onward is not None, "whoever says it again is sent on again"
+                await answer(store, Join(group, (one, other)))  # what is going to be told is not counted twice
+                await answer(store, onward)
+        assert [await used(store, each) for each in (group, one, other)] == [7, 7, 0]
+        assert [await held(store, each) for each in (group, one, other, seats, seat)] == [0, 0, 0, 0, 0]
+
+    @told
+    async def test_orgs_whose_windows_differ_are_brought_to_that_of_their_group(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        here = Quota(100, tuple(clock.now + n * DAY for n in range(-1, 4)), spec=1)
+        there = Quota(100, tuple(clock.now + n * DAY - 12 * 60 * MINUTE for n in range(-1, 4)), spec=2)
+        one, other = (on("day", verb, 30, who=who) for verb, who in ((here, b"one"), (there, b"other")))
+        group = on("day", here, 0, who=b"group")
+        await ask(store, b"1", one)
+        await ask(store, b"2", other)
+        for _ in range(3):
+            await answer(store, Join(group, (one, other._replace(verb=here))))
+        assert await used(store, group) == 60
+        clock.advance(microseconds=DAY)  # and none of it is left in the next window
+        await answer(store, Join(group, (one, other._replace(verb=here))))
+        await ask(store, b"3", group.of(1), other.of(1)._replace(verb=here, owed=True))
+        await answer(store, Join(group, (one, other._replace(verb=here))))
+        assert await used(store, group) == 1
 
     def test_the_store_answers_as_the_specification_does(self) -> None:
         """Some hundred commands at random; as many as the Hypothesis profile asks for."""

@@ -16,7 +16,7 @@ from headgate.quota.command import (
     Extend,
     Gone,
     Granted,
-    Inherit,
+    Join,
     Merge,
     Reserve,
     Settle,
@@ -92,12 +92,27 @@ class ForeignContract(StoreContract):
     test_many_open_holds_of_one_balance_are_kept_apart = weaker(
         "holds", StoreContract.test_many_open_holds_of_one_balance_are_kept_apart
     )
+    test_what_is_held_as_owed_is_held_whatever_is_free = weaker(
+        "holds", StoreContract.test_what_is_held_as_owed_is_held_whatever_is_free
+    )
+    test_debts_without_end_are_counted_up_to_the_largest_number = weaker(
+        "holds", StoreContract.test_debts_without_end_are_counted_up_to_the_largest_number
+    )
     test_what_was_counted_outlives_closing = weaker("holds", StoreContract.test_what_was_counted_outlives_closing)
     test_workers_that_share_a_store_share_every_count = weaker(
         "holds", StoreContract.test_workers_that_share_a_store_share_every_count
     )
     test_a_merge_moves_what_was_used_and_held_and_moves_it_once = weaker(
         "merging", StoreContract.test_a_merge_moves_what_was_used_and_held_and_moves_it_once
+    )
+    test_a_join_raises_a_group_to_what_its_orgs_have_used_and_leaves_it_to_them = weaker(
+        "merging", StoreContract.test_a_join_raises_a_group_to_what_its_orgs_have_used_and_leaves_it_to_them
+    )
+    test_what_is_held_when_orgs_are_joined_is_held_by_both_until_it_is_settled = weaker(
+        "holds", StoreContract.test_what_is_held_when_orgs_are_joined_is_held_by_both_until_it_is_settled
+    )
+    test_orgs_whose_windows_differ_are_brought_to_that_of_their_group = weaker(
+        "merging", StoreContract.test_orgs_whose_windows_differ_are_brought_to_that_of_their_group
     )
     test_a_rate_grants_its_amount_at_once_and_then_as_time_passes = weaker(
         "rate", StoreContract.test_a_rate_grants_its_amount_at_once_and_then_as_time_passes
@@ -189,7 +204,7 @@ class ForeignContract(StoreContract):
             Extend(b"1", (held,), LEASE, 1),
             Settle(b"1", (held,)),
             Merge(other, (life,)),
-            Inherit(other, life),
+            Join(other, (life,)),
         ]
         for command in cannot:
             with pytest.raises(StoreError) as fault:

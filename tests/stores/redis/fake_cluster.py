@@ -11,13 +11,13 @@ from typing import Any
 
 from headgate.errors import StoreError
 from headgate.quota.balance import Balance
-from headgate.quota.change import Change
+from headgate.quota.change import Change, carry
 from headgate.quota.command import (
     Cancel,
     Command,
     Demand,
     Granted,
-    Inherit,
+    Join,
     Merge,
     Outcome,
     Place,
@@ -26,12 +26,26 @@ from headgate.quota.command import (
     Reserve,
     Settled,
 )
-from headgate.quota.holds import summed
+from headgate.quota.holds import brought, summed
+from headgate.quota.join import other_window
 from headgate.quota.ledger import apply
 from headgate.quota.things import Things
 from headgate.quota.window import Total
 from headgate.stores.redis.script.codec import tag_of
-from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Parted, Show, Shown, Take, Try, Undo, Weigh
+from headgate.stores.redis.script.parcel import (
+    Give,
+    Given,
+    Lift,
+    Parcel,
+    Parted,
+    Show,
+    Shown,
+    Take,
+    Tie,
+    Try,
+    Undo,
+    Weigh,
+)
 from headgate.stores.redis.slots.plan import Planner, spread
 from headgate.testing.clock import ManualClock
 
@@ -62,8 +76,10 @@ class Slot:
             return self._take(command, now)
         if isinstance(command, Given):
             return self._given(command, now)
-        if isinstance(command, Heir):
-            return self._heir(command, now)
+        if isinstance(command, Lift):
+            return self._lift(command, now)
+        if isinstance(command, Tie):
+            return self._tie(command, now)
         if isinstance(command, Show):
             return self._show(command, now)
         return self._apply(command, now)
@@ -159,12 +175,35 @@ class Slot:
             self.given.add(ident)
         return Settled(now, (self.balances.get(source.place),))
 
-    def _heir(self, command: Heir, now: int) -> Outcome:
-        into, source, balance, things = command
-        balances = {**self.balances, **({source.place: balance} if balance is not None else {})}
-        sketches = {**self.sketches, **({source.place: things} if things is not None else {})}
-        self._written(apply(balances, None, Inherit(into, source), now, sketches))
+    def _lift(self, command: Lift, now: int) -> Outcome:
+        """A join with one source, which is what all of them are together."""
+        into, balance, data = command
+        road = (b"on the road", into.place[1])
+        things = Things(0 if balance.kind == "total" else balance.since, data)
+        balances, sketches = {**self.balances, road: balance}, {**self.sketches, road: things}
+        change = apply(balances, None, Join(into, (into.at(road),)), now, sketches)
+        self._written(change)
+        self.balances.pop(road, None)
+        self.sketches.pop(road, None)
         return Settled(now, (self.balances.get(into.place),))
+
+    def _tie(self, command: Tie, now: int) -> Outcome:
+        """What a join leaves at a source, said by the ledger's own rules: the source alone, and a place that lacks
+        what is to be told."""
+        source, to, rids = command
+        balance = self.balances.get(source.place)
+        if balance is not None:
+            standing, holds = brought(balance, source.verb, now)
+            by_rid = dict(holds.by_rid) if holds is not None else {}
+            told = {r: by_rid[r]._replace(to=to, also=True) for r in rids if r in by_rid and not by_rid[r].gone}
+            if told and holds is not None:
+                holds = summed(by_rid | told, max(now, holds.seen))
+            if told or (standing[0] and other_window(balance, source.verb)):
+                after = source.verb.put(standing, 0, holds, now)
+                drawn: dict[Place, Things] = {}
+                carry(drawn, self.sketches, source.place, balance, after, now)
+                self._written(Change(None, {source.place: after}, None, drawn))  # type: ignore[arg-type]
+        return Settled(now, (self.balances.get(source.place),))
 
     def _show(self, command: Show, now: int) -> Shown:
         place = command.source.place

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from headgate.clock import SECOND
 from headgate.quota.balance import Balance
-from headgate.quota.command import Command, Demand, Gone, Inherit, Merge, Outcome, Reserve, Seen
+from headgate.quota.command import Command, Demand, Gone, Join, Merge, Outcome, Reserve, Seen
 from headgate.quota.holds import brought
 from headgate.quota.window import Quota
 from headgate.testing.store_machine import LIMITS, MOVES, StoreMachine
@@ -60,10 +60,9 @@ class ScatteredMachine(StoreMachine):
 
 def as_of(command: Command, now: int) -> Command:
     """The command by the windows of `now`."""
-    if isinstance(command, Merge):
-        return Merge(of_today(command.into, now), tuple(of_today(source, now) for source in command.sources))
-    if isinstance(command, Inherit):
-        return Inherit(of_today(command.into, now), of_today(command.source, now))
+    if isinstance(command, Merge | Join):
+        sources = tuple(of_today(source, now) for source in command.sources)
+        return command._replace(into=of_today(command.into, now), sources=sources)
     return command._replace(demands=tuple(of_today(demand, now) for demand in command.demands))
 
 

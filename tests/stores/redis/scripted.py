@@ -15,13 +15,13 @@ from redis.exceptions import NoScriptError
 
 from headgate.clock import SECOND
 from headgate.quota.balance import SAFE, Verb
-from headgate.quota.command import Command, Demand, Inherit, Look, Merge, Place, Reserve
+from headgate.quota.command import Command, Demand, Join, Look, Merge, Place, Reserve
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.redis.script import codec
 from headgate.stores.redis.script.scripts import SCRIPT, SCRIPT_FULL, Script
 from headgate.testing.clock import ManualClock
-from headgate.testing.store_machine import FEW, LEASE, LIMITS, NAMED, SUBJECTS, StoreMachine
+from headgate.testing.store_machine import FEW, LEASE, LIMITS, NAMED, SUBJECTS, WAYS, StoreMachine
 
 MINUTE, HOUR, DAY = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND
 
@@ -104,11 +104,12 @@ class ScriptMachine(StoreMachine):
 
     def asked(self, data: Any, now: int) -> tuple[Demand, ...]:
         def demand(
-            place: Place, variant: int, amount: int, hold: bool, shadow: bool, things: tuple[bytes, ...]
+            place: Place, variant: int, amount: int, hold: bool, way: tuple[bool, bool], things: tuple[bytes, ...]
         ) -> Demand:
             hold = hold or place[1] == "seats"
             named = things if hold and place[1] == "records" else ()
-            return Demand(place, verb_of(place[1], variant, now), amount, hold=hold, shadow=shadow, things=named)
+            verb = verb_of(place[1], variant, now)
+            return Demand(place, verb, amount, hold=hold, shadow=way[0], things=named, owed=way[1])
 
         one = st.builds(
             demand,
@@ -116,18 +117,19 @@ class ScriptMachine(StoreMachine):
             st.sampled_from(self.variants),
             st.sampled_from(self.amounts),
             st.sampled_from(self.holds),
-            st.sampled_from((False, False, False, True)),
+            st.sampled_from(WAYS),
             NAMED,
         )
         lists = st.lists(one, min_size=1, max_size=4, unique_by=lambda demand: demand.place)
         return data.draw(lists.map(tuple))  # type: ignore[no-any-return]
 
     def certain(self, said: list[Command]) -> list[Command]:
-        """Nor is said again what knows only windows that ended long ago: a store may forget what was used in them."""
+        """Nor is said again what knows only windows that ended an hour before the highest the clock stood at: a store
+        may forget what was used in them."""
 
         def outdated(demand: Demand) -> bool:
             edges = demand.verb.edges if isinstance(demand.verb, Quota) else ()
-            return bool(edges) and edges[-1] + HOUR // 2 <= self.clock.now
+            return bool(edges) and edges[-1] + HOUR <= self.highest
 
         return [command for command in super().certain(said) if not any(map(outdated, command.demands))]
 
@@ -135,9 +137,8 @@ class ScriptMachine(StoreMachine):
         limit = data.draw(st.sampled_from(self.merged), label="merged")
         into, *sources = data.draw(st.permutations(SUBJECTS), label="into, sources")
         verb = verb_of(limit, data.draw(st.sampled_from(self.variants), label="variant"), now)
-        if data.draw(st.booleans(), label="inherits"):
-            return Inherit(Demand((into, limit), verb, 0), Demand((sources[0], limit), verb, 0))
-        return Merge(Demand((into, limit), verb, 0), tuple(Demand((s, limit), verb, 0) for s in sources))
+        kind = Join if data.draw(st.booleans(), label="joins") else Merge
+        return kind(Demand((into, limit), verb, 0), tuple(Demand((s, limit), verb, 0) for s in sources))
 
 
 class ThingsMachine(ScriptMachine):
@@ -147,16 +148,18 @@ class ThingsMachine(ScriptMachine):
     merged = ("records",)
 
     def asked(self, data: Any, now: int) -> tuple[Demand, ...]:
-        def demand(who: bytes, variant: int, amount: int, shadow: bool, things: tuple[bytes, ...]) -> Demand:
-            place = (who, "records")
-            return Demand(place, verb_of("records", variant, now), amount, hold=True, shadow=shadow, things=things)
+        def demand(
+            who: bytes, variant: int, amount: int, way: tuple[bool, bool], things: tuple[bytes, ...]
+        ) -> Demand:
+            verb = verb_of("records", variant, now)
+            return Demand((who, "records"), verb, amount, hold=True, shadow=way[0], things=things, owed=way[1])
 
         one = st.builds(
             demand,
             st.sampled_from(SUBJECTS),
             st.sampled_from(self.variants),
             st.sampled_from((0, 0, 1, 5)),
-            st.sampled_from((False, False, False, True)),
+            st.sampled_from(WAYS),
             st.one_of(st.sampled_from(FEW), NAMED),
         )
         lists = st.lists(one, min_size=1, max_size=2, unique_by=lambda demand: demand.place)

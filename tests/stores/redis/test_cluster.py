@@ -13,7 +13,8 @@ import pytest
 
 from headgate.clock import SECOND
 from headgate.errors import StoreError
-from headgate.quota.command import Cancel, Demand, Granted, Inherit, Merge, Never, Reserve, Settle, Settled
+from headgate.quota.command import Cancel, Demand, Granted, Join, Look, Merge, Never, Reserve, Settle, Settled
+from headgate.quota.ledger import followed
 from headgate.quota.window import Total
 from headgate.stores import Store
 from headgate.stores.redis import RedisStore
@@ -182,7 +183,7 @@ def test_what_is_merged_over_slots_is_the_union_and_is_named_again_for_nothing(c
         settled = await answer(store, Settle(b"again", (again,)))
         assert isinstance(settled, Settled)
         assert settled.added == (0,)
-        assert isinstance(await answer(store, Inherit(demands[1], into)), Settled)
+        assert isinstance(await answer(store, Join(demands[1], (into, sources[1]))), Settled)
         mine = naming(demands[1], *range(0, 2_000, 3))
         await ask(store, b"mine", mine)
         assert (await answer(store, Settle(b"mine", (mine,)))).added == (0,)  # type: ignore[union-attr]
@@ -228,6 +229,63 @@ def test_what_a_merge_moves_is_never_counted_twice_and_never_lost(cluster: Clust
         assert [await used(stores[0], source) for source in sources] == [0] * 12
         for store in stores:
             await store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", ["valkey", "cluster"])
+def test_a_group_of_very_many_orgs_is_raised_in_pieces_and_once(kind: str, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue(kind).url
+
+    async def story() -> None:
+        store = RedisStore(url, deadline=PATIENT)
+        life, many = Total(100_000), 600
+        orgs = tuple(on("life", life, n % 3, who=b"org-%05d-its-own-" % n) for n in range(many))
+        group = on("life", life, 0, who=b"group---of-many-")
+        for at in range(0, many, 50):
+            await store.transact([Reserve(org.place[0], (org,), SECOND) for org in orgs[at : at + 50]])
+        open_one = orgs[1]._replace(amount=5, hold=True)
+        assert isinstance(await ask(store, b"open", open_one), Granted)
+        join = Join(group, tuple(org.of(0) for org in orgs))
+        for _ in range(2):
+            *_, outcome = await store.transact((join, Look((group,))))
+            assert (outcome.balances[0].used, outcome.balances[0].holds.held) == (many, 5)  # type: ignore[union-attr]
+        settle = Settle(b"open", (open_one.of(2),))
+        onward = followed(settle, await answer(store, settle))
+        assert onward is not None
+        await answer(store, onward)
+        await store.transact((join,))
+        assert (await used(store, group), await used(store, open_one)) == (many + 2, 3)
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_charges_beside_joins_over_slots_count_once_and_all(cluster: Cluster) -> None:
+    async def story() -> None:
+        stores = [RedisStore(cluster.url, deadline=PATIENT) for _ in range(2)]
+        orgs = tuple(on("life", Total(100_000), who=b"org-%d---of-a-group" % n) for n in range(8))
+        group = on("life", Total(100_000), 0, who=b"group---of-eight")
+        join = Join(group, tuple(org.of(0) for org in orgs))
+
+        async def charge(store: Store, org: Demand, *, knows: bool) -> None:
+            for _ in range(30):
+                asked = (org.at(group.place), org._replace(owed=True)) if knows else (org,)
+                assert isinstance(await ask(store, os.urandom(8), *asked), Granted)
+
+        async def joins(store: Store) -> None:
+            for _ in range(10):
+                assert isinstance(await answer(store, join), Settled)
+
+        await asyncio.gather(
+            *[charge(stores[n % 2], org, knows=n % 4 < 2) for n, org in enumerate(orgs)], *[joins(s) for s in stores]
+        )
+        for store in stores:
+            await store.close()  # what was reserved is confirmed
+        await answer(stores[1], join)
+        assert [await used(stores[1], org) for org in orgs] == [30] * 8
+        assert await used(stores[1], group) == 240
+        await stores[1].close()
 
     asyncio.run(story())
 

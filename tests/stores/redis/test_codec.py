@@ -69,13 +69,13 @@ def told(balance: Balance | None, demand: Demand) -> list[int | bytes]:
     if holds is not None:
         out += [holds.held, holds.due, holds.seen, len(holds.by_rid), len(holds.by_rid)]
         for rid, hold in holds.by_rid.items():
-            out += [rid, hold.amount, hold.until, hold.step, int(hold.lapsed)]
+            out += [rid, hold.amount, hold.until, hold.step, hold.lapsed + 2 * hold.also]
             out += [-1] if hold.to is None else [lines.place_bytes(hold.to)]
     return out
 
 
 places = st.tuples(st.binary(max_size=20), limits)
-holds = st.builds(Hold, numbers, instants, st.integers(0, 9), st.booleans(), st.none() | places)
+holds = st.builds(Hold, numbers, instants, st.integers(0, 9), st.booleans(), st.none() | places, also=st.booleans())
 all_holds = st.builds(
     Holds, numbers, instants, st.dictionaries(rids, holds, min_size=1, max_size=3), st.integers(0, SAFE)
 )

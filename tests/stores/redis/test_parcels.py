@@ -17,11 +17,23 @@ from redis import Redis
 
 from headgate.clock import SECOND
 from headgate.quota.balance import LATE, Balance, Verb
-from headgate.quota.command import Cancel, Demand, Extend, Gone, Granted, Look, Refused, Reserve, Settle, Settled
+from headgate.quota.command import (
+    Cancel,
+    Demand,
+    Extend,
+    Gone,
+    Granted,
+    Look,
+    Place,
+    Refused,
+    Reserve,
+    Settle,
+    Settled,
+)
 from headgate.quota.gcra import Rate
 from headgate.quota.window import Max, Quota, Rolling, Total
 from headgate.stores.redis.script.keys import tag_of
-from headgate.stores.redis.script.parcel import Give, Given, Heir, Parted, Show, Shown, Take, Try, Undo, Weigh
+from headgate.stores.redis.script.parcel import Give, Given, Lift, Parted, Show, Shown, Take, Tie, Try, Undo, Weigh
 from headgate.testing import ManualClock
 from headgate.testing.servers import Server
 from headgate.testing.store_machine import FEW, LEASE, MANY, same
@@ -47,6 +59,17 @@ MOVES = (1, SECOND, SHORT, 9 * SECOND, LEASE, LATE, 2 * HOUR, -SECOND, -400 * SE
 def client(valkey: Server) -> Iterator[Redis]:
     with valkey.client() as client:
         yield client
+
+
+def as_known(balance: Balance, into: Place) -> Balance:
+    """A balance as a join would carry it to a place: its holds are there, or are to be there, or nowhere else."""
+    if balance.holds is None:
+        return balance
+    by_rid = {
+        rid: hold if hold.to in (None, into) else hold._replace(to=None, also=False)
+        for rid, hold in balance.holds.by_rid.items()
+    }
+    return balance._replace(holds=balance.holds._replace(by_rid=by_rid))
 
 
 class Story:
@@ -80,7 +103,22 @@ class Story:
 
     def drawn(self) -> Any:
         kind = self.lot.choice(
-            ("reserve", "try", "try", "of", "of", "of", "weigh", "give", "take", "given", "heir", "look", "show")
+            (
+                "reserve",
+                "try",
+                "try",
+                "of",
+                "of",
+                "of",
+                "weigh",
+                "give",
+                "take",
+                "given",
+                "lift",
+                "tie",
+                "look",
+                "show",
+            )
         )
         rid = b"rid-%d" % next(self.numbers)
         if kind == "reserve":
@@ -106,11 +144,14 @@ class Story:
                 if kind == "take"
                 else Given(parcel.id, source)
             )
-        if kind == "heir":
+        if kind in ("lift", "tie"):
             source = self.demand(GROUP, amount=0)
             shown = self.store.one(Show(source))
             into = source.at((ORG, source.place[1]))._replace(verb=self.lot.choice(VERBS[source.place[1]]))
-            return Heir(into, source, shown.balance, shown.things)
+            if shown.balance is None or kind == "tie":
+                holds = shown.balance.holds if shown.balance is not None else None
+                return Tie(source, into.place, tuple(holds.by_rid)[:2] if holds is not None else ())
+            return Lift(into, as_known(shown.balance, into.place), shown.things.data if shown.things else b"")
         return Show(self.demand()) if kind == "show" else Look(self.demands())
 
     def noted(self, command: Any) -> Any:

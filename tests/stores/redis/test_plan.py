@@ -20,6 +20,7 @@ from headgate.quota.command import (
     Extend,
     Gone,
     Granted,
+    Join,
     Look,
     Merge,
     Never,
@@ -34,7 +35,7 @@ from headgate.quota.window import Max, Total
 from headgate.stores.contract import Store
 from headgate.stores.redis.script.codec import tag_of
 from headgate.stores.redis.script.parcel import Give, Given, Take, Try, Undo, Weigh
-from headgate.stores.redis.slots import errands, moving
+from headgate.stores.redis.slots import errands, moving, raising
 from headgate.stores.redis.slots.phases import SHORT
 from headgate.stores.redis.slots.plan import Planner, waves
 from headgate.testing import ManualClock
@@ -282,6 +283,32 @@ async def test_an_extension_is_for_all_slots_or_for_none(
 
 
 # Who fails.
+
+
+@told
+async def test_an_extension_of_what_was_moved_is_made_where_it_is_now_and_of_what_is_held_twice_at_both(
+    store: FakeStore, cluster: FakeCluster, clock: ManualClock
+) -> None:
+    async def extended(rid: bytes, amount: int) -> list[int]:
+        first = Extend(rid, both(amount, hold=True), LEASE, 1)
+        gone = await answer(store, first)
+        assert isinstance(gone, Gone)
+        here = [await held(store, demand) for demand in both()]
+        again = followed(first, gone)
+        assert again is not None
+        assert isinstance(await answer(store, again), Granted)
+        return [*here, await held(store, on("life", Total(9), who=YONDER))]
+
+    group, (one, other) = on("life", Total(9), 0, who=YONDER), both()
+    for amount in (1, 0):
+        await ask(store, b"joined%d" % amount, *both(1, hold=True))
+        await answer(store, Join(group, (other,)))
+        assert await extended(b"joined%d" % amount, amount) == [1 + amount, 1 + amount, 1 + amount]
+        await answer(store, Settle(b"joined%d" % amount, (one, other, group)))
+        await ask(store, b"moved%d" % amount, *both(1, hold=True))
+        await answer(store, Merge(group, (other,)))
+        assert await extended(b"moved%d" % amount, amount) == [1, 0, 1 + amount]
+        await answer(store, Settle(b"moved%d" % amount, (one, other, group)))
 
 
 @told
@@ -787,3 +814,76 @@ def test_whatever_fails_merges_neither_lose_nor_double_a_unit(
         await store.close()
 
     asyncio.run(story())
+
+
+# How a group is joined.
+
+
+def many(count: int, *, hold: bool = False) -> Join:
+    orgs = [on("life", Total(9_000), 0, who=b"org-%d" % n) for n in range(count)]
+    return Join(on("life", Total(9_000), 0, who=YONDER, hold=hold), tuple(orgs))
+
+
+@pytest.mark.parametrize("things", [False, True], ids=["plain", "of different things"])
+def test_a_join_of_many_is_read_in_pieces_and_comes_to_what_they_have_used(things: bool) -> None:
+    named = (b"a thing.", b"another.")
+
+    @told
+    async def story(store: FakeStore, cluster: FakeCluster, clock: ManualClock) -> None:
+        join = many(70, hold=things)
+        for number, org in enumerate(join.sources):
+            rid, said = b"%d" % number, Demand(org.place, org.verb, 2, hold=things)
+            await ask(store, rid, said)
+            if things:
+                two = (named[number % 2], b"%08d" % number)
+                await answer(store, Settle(rid, (said.of(0)._replace(things=two),)))
+        asked: list[int] = []
+        real = cluster.ask
+        answered = 0
+
+        def counting(commands: Any, now: int | None) -> Any:
+            nonlocal answered
+            future = real(commands, now)
+            asked.append(len(asked) + 1 - answered)
+
+            def done(_: Any) -> None:
+                nonlocal answered
+                answered += 1
+
+            future.add_done_callback(done)
+            return future
+
+        cluster.ask = counting  # type: ignore[method-assign]
+        [into, *_] = (await answer(store, join)).balances  # type: ignore[union-attr]
+        assert into is not None
+        assert into.used == (72 if things else 140)
+        assert max(asked) <= (raising.SKETCHES if things else raising.PIECE), "at a time"
+
+    story()
+
+
+def test_a_join_by_itself_may_take_longer_than_a_request_waits() -> None:
+    clock = ManualClock()
+    cluster = FakeCluster(clock)
+
+    def late(commands: Any, now: int | None) -> asyncio.Future[list[Any]]:
+        async def after() -> list[Any]:
+            await asyncio.sleep(0.01)
+            return await cluster.ask(commands, now)
+
+        return asyncio.ensure_future(after())
+
+    async def story() -> None:
+        planner = Planner(late, deadline=0.001, clock=clock)
+        join = many(3)
+        assert isinstance((await planner.transact([join], clock()))[0], Settled)
+        with pytest.raises(StoreError, match="did not answer within"):
+            await planner.transact([Look(join.demands)], clock())
+        await planner.close()
+
+    asyncio.run(story())
+
+
+def test_a_join_goes_in_pieces_where_it_is_of_many_or_of_different_things() -> None:
+    assert [raising.in_pieces(join) for join in (many(16), many(17), many(2, hold=True))] == [False, True, True]
+    assert not raising.in_pieces(Look(many(40).demands))

@@ -22,6 +22,7 @@ from headgate.quota.command import (
     Extend,
     Gone,
     Granted,
+    Join,
     Look,
     Merge,
     NotYet,
@@ -116,6 +117,53 @@ def run(kind: type[StoreMachine], client: Redis, **how: Any) -> None:
 @pytest.mark.parametrize("kind", [ScriptMachine, LargeMachine, PlainMachine, ThingsMachine, StoreMachine])
 def test_the_script_answers_as_the_specification_does(kind: type[StoreMachine], client: Redis) -> None:
     run(kind, client)
+
+
+def test_a_settlement_that_names_a_place_twice_leaves_the_sketch_of_the_balance_that_it_leaves(
+    store: Scripted, clock: ManualClock
+) -> None:
+    """Both places of a reservation were moved into one, under two windows: it is told of that one twice."""
+    machine = ThingsMachine(lambda clock: store)  # type: ignore[arg-type, return-value]
+    machine.clock = clock
+    day = clock.now - clock.now % DAY
+    days = Quota(9, tuple(day + n * DAY for n in range(4)), spec=1)
+    weeks = Quota(9, tuple(day - DAY + n * 7 * DAY for n in range(4)), spec=2)
+    one, other, third = (
+        on("records", days, 0, hold=True)._replace(things=(name,)) for name in (b"a thing.", b"another.", b"a third.")
+    )
+    try:
+        machine.transact([Reserve(b"r0", (one,), LEASE), Settle(b"r0", (one,))])
+        machine.transact([Reserve(b"r1", (other,), LEASE)])
+        machine.transact([Settle(b"r1", (other, one._replace(verb=weeks)))])
+        # By the second window what was named before is known; what the first counted is not, and nor is its usage.
+        for number, (asked, new) in enumerate([(one, 0), (other, 1), (third, 1)]):
+            machine.transact([Reserve(b"n%d" % number, (asked._replace(verb=weeks),), LEASE)])
+            held = machine.balances[asked.place].holds
+            assert held is not None and held.by_rid[b"n%d" % number].amount == new
+    finally:
+        machine.teardown()
+
+
+def test_a_join_counts_what_belongs_to_the_groups_window_and_is_told_nowhere_else(
+    store: Scripted, clock: ManualClock
+) -> None:
+    def used(verb: Verb) -> int:
+        [balance, _] = store.one(Join(on("limit", verb, 0, who=GROUP), (on("limit", verb, 0),))).balances
+        return balance.used if balance is not None else 0
+
+    hour = Rolling(100, HOUR)
+    store.one(ask(1, on("limit", hour, 10)))
+    assert [used(hour), used(hour)] == [10, 10]
+    # Reserved at the group and not yet at the org, or used at the org and not yet there: counted once.
+    store.one(ask(2, on("limit", hour, 5, who=GROUP, hold=True)))
+    store.one(ask(3, on("limit", hour, 5)))
+    assert used(hour) == 10
+    first_use = Quota(100, (), 2, length=DAY)
+    store.client.flushall()
+    store.one(ask(4, on("limit", first_use, 7)))
+    clock.advance(60)
+    store.one(ask(5, on("limit", first_use, 1, who=GROUP)))
+    assert used(first_use) == 1, "it was used before this window began"
 
 
 class Calls(ScriptMachine):

@@ -17,7 +17,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from headgate.clock import SECOND
 from headgate.quota import things as sketch
 from headgate.quota.balance import Balance
-from headgate.quota.command import Demand, Granted, Inherit, Look, Merge, Refused, Reserve, Settle
+from headgate.quota.command import Demand, Granted, Join, Look, Merge, Refused, Reserve, Settle
 from headgate.quota.things import EMPTY, EXACT, REGISTERS, SKETCHED, Things
 from headgate.quota.window import Quota, Total
 from headgate.stores.redis.script import codec, lines
@@ -125,7 +125,7 @@ def counted_alike(store: Scripted, values: list[tuple[int, int]], floor: int, se
     )
     for at, value in values:
         registers[at] = value
-    demand = records(*[lot.randrange(10**9) for _ in range(many)], who=b"%d" % seed)
+    demand = records(*lot.sample(range(10**9), many), who=b"%d" % seed)
     slot, now = Slot(), store.clock()
     balance = Balance("total", 5, now, LARGE.bring(None, now)[2], 0)
     parcel = Parcel(b"%d" % seed, demand.place, balance, things=sketch._sketched(bytes(registers).translate(NO_RANK)))
@@ -156,14 +156,15 @@ def test_two_sketches_unite_whatever_they_are_and_what_both_had_counts_once(stor
         assert not store.client.exists(at_of(there))
 
 
-def test_what_is_inherited_is_not_charged_again(store: Scripted) -> None:
+def test_what_the_orgs_of_a_group_have_named_is_not_charged_again(store: Scripted) -> None:
     group, org = records(*range(1_200), who=GROUP), records(1_199, 1_200, 1_201, who=KEY)
     touched(store, b"1", group)
     touched(store, b"2", org)
-    store.one(Inherit(*(who._replace(things=()) for who in (org, group))))
+    into, *sources = (who._replace(things=()) for who in (group, org))
+    store.one(Join(into, tuple(sources)))
     both = sketch.with_things(sketch.with_things(b"", group.things), org.things)
-    assert (lying(store, org), lying(store, group)) == (both, sketch.with_things(b"", group.things))
-    assert touched(store, b"3", records(5, 1_201)) == 0
+    assert (lying(store, group), lying(store, org)) == (both, sketch.with_things(b"", org.things))
+    assert touched(store, b"3", records(5, 1_201, who=GROUP)) == 0
 
 
 def test_of_several_commands_in_one_call_each_knows_what_those_before_it_have_named(store: Scripted) -> None:
@@ -332,7 +333,7 @@ def test_a_call_on_a_cluster_names_the_sketches_that_it_may_come_to(store: Scrip
     demand, bare = records(1, 2), records(who=GROUP)
     named = {
         Reserve(b"1", (demand, bare), LEASE): 2, Settle(b"1", (demand,)): 2, Look((demand,)): 0,
-        Merge(demand, (bare,)): 3, Inherit(demand, bare): 3, Show(demand): 2, Settle(b"1", (bare,)): 0,
+        Merge(demand, (bare,)): 3, Join(demand, (bare,)): 3, Show(demand): 2, Settle(b"1", (bare,)): 0,
     }  # fmt: skip
     for command, many in named.items():
         count, *rest = codec.arguments([codec.packed(command, 1)], ORG, full=False)

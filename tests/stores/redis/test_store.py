@@ -15,11 +15,25 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from headgate.errors import StoreError
-from headgate.quota.command import Cancel, Demand, Granted, Look, Outcome, Refused, Reserve, Seen
+from headgate.quota.command import (
+    Cancel,
+    Demand,
+    Granted,
+    Join,
+    Look,
+    Outcome,
+    Refused,
+    Reserve,
+    Seen,
+    Settle,
+    Settled,
+)
 from headgate.quota.window import Total
 from headgate.stores.redis import RedisStore
+from headgate.stores.redis.slots.raising import SKETCHES, in_pieces
 from headgate.stores.redis.wire import line
 from headgate.testing.servers import Server
+from headgate.testing.story import thing
 from servers.proxy import Proxy
 
 LEASE = 60_000_000
@@ -66,6 +80,31 @@ async def tick(url: tuple[str, int]) -> None:
 
 def test_the_calls_of_one_tick_travel_together(valkey: Server) -> None:
     asyncio.run(tick(valkey.address))
+
+
+async def raised(url: str, orgs: int, named: int) -> None:
+    """Each org has named so many documents, every other of them its neighbour's, too."""
+    async with opened(url) as store:
+        sources = [Demand((b"org-%d" % n, "docs"), Total(HUGE), 0, hold=True) for n in range(orgs)]
+        for n, source in enumerate(sources):
+            begin = n * named // 2
+            touched = source._replace(things=tuple([thing(at) for at in range(begin, begin + named)]))
+            await store.transact((Reserve(b"r%d" % n, (source,), LEASE),))
+            await store.transact((Settle(b"r%d" % n, (touched,)),))
+        used = []
+        for group, hold in ((b"at once", False), (b"in pieces", True)):
+            join = Join(sources[0].at((group, "docs"))._replace(hold=hold), tuple(sources))
+            assert in_pieces(join) is hold
+            for _ in "twice":
+                [outcome] = await store.transact((join,))
+                assert isinstance(outcome, Settled)
+                assert outcome.balances[0] is not None
+                used.append(outcome.balances[0].used)
+        assert set(used) == {named * (orgs + 1) // 2}, "whichever way, and however often"
+
+
+def test_a_group_of_more_sketches_than_one_command_may_unite_comes_to_the_same(valkey: Server) -> None:
+    asyncio.run(raised(valkey.url, orgs=SKETCHES + 4, named=40))
 
 
 def test_a_call_of_many_commands_keeps_their_order(valkey: Server) -> None:

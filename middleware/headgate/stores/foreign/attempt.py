@@ -29,6 +29,11 @@ class Line:
         self.window: Window = window_of(demand.place, demand.verb, now)
         self.charged = False
 
+    @property
+    def owes(self) -> bool:
+        """Whether it is charged whatever is left."""
+        return self.demand.owed and not self.demand.shadow
+
 
 class Attempt:
     """Some demands at `now` (microseconds), what was read where they count, and which of them are charged."""
@@ -50,7 +55,12 @@ class Attempt:
 
     def lacking(self) -> tuple[tuple[Refusal, ...], tuple[Refusal, ...]]:
         """The refusals of what was read: those that hold, and those of limits in shadow."""
-        found = [(line, line.amount <= line.window.left(self._units)) for line in self._lines if not line.charged]
+        # Owed: whatever is left. In shadow as well it is charged like every demand in shadow, and says nothing.
+        found = [
+            (line, line.demand.owed or line.amount <= line.window.left(self._units))
+            for line in self._lines
+            if not line.charged
+        ]
         refusals = [(line.demand, self._refusal(line)) for line, fits in found if not fits]
         return tuple([r for d, r in refusals if not d.shadow]), tuple([r for d, r in refusals if d.shadow])
 
@@ -69,9 +79,9 @@ class Attempt:
         `lacking` tells afterwards. Raises StoreError when the server fails; what was charged is taken back then, as
         far as it lets.
         """
-        fitting = [line for line in self._lines if 0 < line.amount <= line.window.left(self._units)]
+        fitting = [line for line in self._lines if line.amount > 0 and (line.owes or line.amount <= self._left(line))]
         # A limit in shadow holds nobody back; of the others, the one with the least left decides most races.
-        fitting.sort(key=lambda line: (line.demand.shadow, line.window.left(self._units) - line.amount))
+        fitting.sort(key=lambda line: (line.demand.shadow, self._left(line) - line.amount))
         try:
             for some in (fitting[:1], fitting[1:]):
                 await self._add(some)
@@ -108,7 +118,7 @@ class Attempt:
     async def _kept(self, lines: Sequence[Line]) -> bool:
         """Whether nothing is charged above an enforced limit. If something is, everything is taken back; what is
         charged above one in shadow is taken back alone."""
-        over = [line for line in lines if line.charged and line.window.left(self._units) < 0]
+        over = [line for line in lines if line.charged and not line.owes and self._left(line) < 0]
         if any(not line.demand.shadow for line in over):
             await self._back([line for line in self._lines if line.charged])
             return False
@@ -123,6 +133,9 @@ class Attempt:
                 await self._counters.back(line.window.key, line.amount)
 
         await asyncio.gather(*[given(line) for line in lines])
+
+    def _left(self, line: Line) -> int:
+        return line.window.left(self._units)
 
     def _refusal(self, line: Line) -> Refusal:
         return line.window.refusal(line.demand.place[1], line.amount, self._units)

@@ -104,7 +104,7 @@ class ForeignStore:
         """Apply the commands, in order. A call that is cancelled is carried out all the same.
 
         Raises StoreError; where it is `unknown`, some of the commands may have been applied. For what such a store
-        cannot do (hold anything, `max`, Extend, Settle, Merge, Inherit) it is not transient, and nothing was done.
+        cannot do (hold anything, `max`, Extend, Settle, Merge, Join) it is not transient, and nothing was done.
         """
         for command in commands:
             if not isinstance(command, Reserve | Cancel | Look):

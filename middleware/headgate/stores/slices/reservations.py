@@ -140,8 +140,8 @@ class Reservations:
     def _planned(self, demands: tuple[Demand, ...]) -> Plan | None:
         parts = []
         for demand in demands:
-            place, verb, amount, hold, _, units, _ = demand
-            if not units:
+            place, verb, amount, hold, _, units, _, owed = demand
+            if not units or owed:
                 return None
             spot = self._holdings.spots.get(place)
             slice = spot.live if spot is not None else None

@@ -138,7 +138,7 @@ def told(
         if own.rid in by_rid:
             del by_rid[own.rid]
             if left:
-                by_rid[own.rid] = new(Hold, (left, holds.by_rid[own.rid].until, own.step, False, None))
+                by_rid[own.rid] = new(Hold, (left, holds.by_rid[own.rid].until, own.step, False, None, False))
     if held <= 0 and not by_rid:
         return verb.put(standing, spent, None, now)
     each = by_rid if lent is not None else holds.by_rid

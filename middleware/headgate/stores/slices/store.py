@@ -30,7 +30,7 @@ from headgate.quota.command import (
     Extend,
     Gone,
     Granted,
-    Inherit,
+    Join,
     Merge,
     Never,
     Outcome,
@@ -187,7 +187,7 @@ class SlicedStore:
             if isinstance(extended, list):
                 return self._grow(command, extended, errands)
             answer = extended
-        elif isinstance(command, Merge | Inherit):
+        elif isinstance(command, Merge | Join):
             for demand in command.demands:
                 self._retire(demand)
         errands += self._keeper.settling()
@@ -240,9 +240,9 @@ class SlicedStore:
         wanted: list[tuple[Spot, Demand]] = []
         useful = True
         for demand in demands:
-            place, verb, amount, hold, _, units, _ = demand
+            place, verb, amount, hold, _, units, _, owed = demand
             need = amount or 1 if hold else amount
-            able = units >= need and units > 0
+            able = units >= need and units > 0 and not owed  # what a slice holds must have been free
             spot = self._holdings.spot(place) if able else self._holdings.spots.get(place)
             if spot is None:
                 useful = False

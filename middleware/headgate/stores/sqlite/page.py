@@ -7,10 +7,10 @@ the same transaction have made of it. Who writes the page, writes all of it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from headgate.quota.balance import CLOCK_SKEW, SAFE, Balance
-from headgate.quota.command import Command, Inherit, Look, Merge, Outcome, Place, Receipt
+from headgate.quota.command import Command, Look, Outcome, Place, Receipt
 from headgate.quota.ledger import apply
 from headgate.quota.things import Things
 from headgate.stores.sqlite.rows import (
@@ -33,6 +33,31 @@ from headgate.stores.sqlite.rows import (
 )
 
 
+class Sketched(Mapping[Place, Things]):
+    """The sketches as one call finds them: what it has `drawn` itself, and each other read when it is asked for.
+
+    Nobody goes through all of them, and that is no use of it."""
+
+    def __init__(self, read: Callable[[Place], Things | None]) -> None:
+        self._read = read
+        self.drawn: dict[Place, Things] = {}
+
+    def __getitem__(self, place: Place) -> Things:
+        """The sketch of a place. Raises KeyError where there is none."""
+        found = self.drawn[place] if place in self.drawn else self._read(place)
+        if found is None:
+            raise KeyError(place)
+        return found
+
+    def __iter__(self) -> Iterator[Place]:
+        """Those that were drawn."""
+        return iter(self.drawn)
+
+    def __len__(self) -> int:
+        """How many were drawn."""
+        return len(self.drawn)
+
+
 class Page:
     """The balances, sketches and receipts of one transaction over an open connection."""
 
@@ -51,19 +76,15 @@ class Page:
     def applied(self, commands: Sequence[Command], now: int) -> list[Outcome]:
         """All commands of one call, or an exception and no trace of any."""
         balances: dict[Place, Balance] = {}
-        sketches: dict[Place, Things] = {}
+        sketches = Sketched(self._sketch)
         for command in commands:
             _check(command)
-            moves = isinstance(command, Merge | Inherit)
             for demand in command.demands:
                 found = self._balance(demand.place)
                 if found is not None:
                     balances[demand.place] = found
-                if (moves or demand.things) and (seen := self._sketch(demand.place)) is not None:
-                    sketches[demand.place] = seen
         outcomes: list[Outcome] = []
         changed: dict[Place, Balance] = {}
-        drawn: dict[Place, Things] = {}
         receipts: dict[bytes, Receipt] = {}
         for command in commands:
             rid = getattr(command, "rid", None)
@@ -71,8 +92,7 @@ class Page:
             outcome, written, receipt, things = apply(balances, kept, command, now, sketches)
             balances.update(written)
             changed.update(written)
-            sketches.update(things)
-            drawn.update(things)
+            sketches.drawn.update(things)
             if receipt is not None and rid is not None:
                 receipts[rid] = receipt
             self._complete(command, outcome, now)
@@ -80,8 +100,8 @@ class Page:
             outcomes.append(outcome)
         self._balances.update(changed)
         self._changed.update(changed)
-        self._sketches.update(drawn)
-        self._drawn.update(drawn)
+        self._sketches.update(sketches.drawn)
+        self._drawn.update(sketches.drawn)
         self._receipts.update(receipts)
         self._signed.update(receipts)
         return outcomes

@@ -151,8 +151,8 @@ def row_of(balance: Balance) -> tuple[str | int | None, ...]:
 
 def hold_row_of(place: Place, rid: bytes, hold: Hold) -> Row:
     """A hold's columns: the balance's place, the reservation's id, and what is held."""
-    amount, until, step, lapsed, to = hold
-    return (*place, rid, amount, until, step, int(lapsed), *(to or (None, None)))
+    amount, until, step, lapsed, to, also = hold
+    return (*place, rid, amount, until, step, lapsed + 2 * also, *(to or (None, None)))
 
 
 def balance_of(row: Row, place: Place, read: Read) -> tuple[Balance, StoredHolds | None]:
@@ -243,13 +243,13 @@ def _hold(row: Row, limit: str) -> Hold:
     rid, amount, until, step, lapsed, subject, other = row
     if type(rid) is not bytes or not _amount(amount) or type(until) is not int or type(step) is not int:
         raise _unreadable(limit, "a hold is no row of integers")
-    if lapsed not in (0, 1):
+    if lapsed not in ((0, 1) if subject is None else (0, 1, 2, 3)):
         raise _unreadable(limit, "a hold has lapsed or not")
     if subject is None and other is None:
         return Hold(amount, until, step, lapsed == 1)
     if type(subject) is not bytes or type(other) is not str:
         raise _unreadable(limit, "where a hold was moved to is no place")
-    return Hold(amount, until, step, lapsed == 1, (subject, other))
+    return Hold(amount, until, step, lapsed % 2 == 1, (subject, other), lapsed > 1)
 
 
 def _parsed(text: object, limit: str) -> object:

@@ -13,7 +13,7 @@ Shape = Literal["single", "sentinel", "cluster"]
 
 Durability = Literal["fast", "replicated"]
 
-KEPT = "dghlmopr"
+KEPT = "deghlmnoprw"
 """What may stand between `h` and the brace of a key of headgate's: which keys there are stands in `keys`."""
 
 PATTERN = f"h[{KEPT}]{{*"
@@ -21,6 +21,10 @@ PATTERN = f"h[{KEPT}]{{*"
 
 BEGINNINGS = tuple(f"h{letter}{{".encode() for letter in KEPT)
 """How a key of headgate's begins."""
+
+ENDLESS = (b"hn{", b"he{", b"hw{")
+"""How those begin that have no end: documents, what waits to be looked at, what was learnt from it.
+There are a few."""
 
 
 class Right(NamedTuple):

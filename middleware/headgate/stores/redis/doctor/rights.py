@@ -28,6 +28,10 @@ ALWAYS = (
     Right("ping", "PING"),
     Right("time", "TIME"),
     Right("info", "INFO"),
+    Right("exists", "EXISTS KEY"),
+    Right("xadd", "XADD KEY * p v"),
+    Right("xread", "XREAD STREAMS KEY 0"),
+    Right("xtrim", "XTRIM KEY MINID 0"),
 )
 
 REPLICATED = (Right("wait", "WAIT 1 1"),)
@@ -63,7 +67,7 @@ def needed(shape: Shape, replicated: bool, scripts: str) -> tuple[Right, ...]:
     """What the store needs, with what is called in the text of its scripts.
 
     >>> [right.name for right in needed("single", False, "redis.call('HSET', KEYS[1])")][-2:]
-    ['info', 'hset']
+    ['xtrim', 'hset']
     """
     asked = [*ALWAYS, *(REPLICATED if replicated else ()), *(CLUSTERED if shape == "cluster" else ())]
     known = {right.name for right in asked}
@@ -75,9 +79,9 @@ def line(rights: tuple[Right, ...], user: str = "") -> str:
     """The command that gives a user these rights, beside those that it has; or makes one that has no others.
 
     >>> line((Right("ping", "PING"),))
-    "ACL SETUSER headgate reset on '>PASSWORD' '~h[dghlmopr]{*' +ping"
+    "ACL SETUSER headgate reset on '>PASSWORD' '~h[deghlmnoprw]{*' +ping"
     >>> line((Right("ping", "PING"),), "shop")
-    "ACL SETUSER shop '~h[dghlmopr]{*' +ping"
+    "ACL SETUSER shop '~h[deghlmnoprw]{*' +ping"
     """
     who = user or "headgate reset on '>PASSWORD'"
     return f"ACL SETUSER {who} '~{PATTERN}' " + " ".join(f"+{right.name}" for right in rights)

@@ -20,7 +20,16 @@ from headgate.stores.finding import Report
 from headgate.stores.redis import faults
 from headgate.stores.redis.address import Address, Where, named, read
 from headgate.stores.redis.doctor import findings, not_known, rights, seen
-from headgate.stores.redis.doctor.facts import BEGINNINGS, Durability, Facts, Right, Sample, Server, fields
+from headgate.stores.redis.doctor.facts import (
+    BEGINNINGS,
+    ENDLESS,
+    Durability,
+    Facts,
+    Right,
+    Sample,
+    Server,
+    fields,
+)
 from headgate.stores.redis.doctor.topology import Member, members
 from headgate.stores.redis.script.scripts import SCRIPT
 from headgate.stores.redis.wire.opening import dropped
@@ -254,7 +263,8 @@ async def _sample(at: Look) -> None:
         if not cursor:
             break
     ours = [key for key in keys if key.startswith(BEGINNINGS)]
-    ends = await at.line.ask(*[("PTTL", key) for key in ours]) if ours else []
+    ending = [key for key in ours if not key.startswith(ENDLESS)]
+    ends = await at.line.ask(*[("PTTL", key) for key in ending]) if ending else []
     if ends and isinstance(ends[0], ResponseError):
         at.refused["PTTL"] = _reason(ends[0])
     lasting = sum(end == -1 for end in ends)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from headgate.errors import StoreError
 from headgate.quota.balance import LATE, Balance, Hold, new
-from headgate.quota.command import Cancel, Command, Demand, Extend, Inherit, Look, Merge, Reserve, Settle
+from headgate.quota.command import Cancel, Command, Demand, Extend, Join, Look, Merge, Reserve, Settle
 from headgate.stores.redis.script.keys import holds_key, overflow_keys, sketch_key, tag_of
 from headgate.stores.redis.script.lines import KINDS, Kept, asked, distinct, name_of, place_bytes, sketches_of, usual
-from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcelled, Show, Take, Try, Undo, Weigh
+from headgate.stores.redis.script.parcel import Give, Given, Lift, Parcelled, Show, Take, Tie, Try, Undo, Weigh
 from headgate.stores.redis.script.replies import outcome
 
 __all__ = ["Packed", "arguments", "outcome", "packed", "tag_of"]
@@ -121,15 +121,11 @@ def _show(command: Show, now: int) -> Packed:
     return Packed(keys, _head(15, len(keys), now, 0, 0, 0) + tail, sketches_of(command.demands))
 
 
-def _merge(command: Merge, now: int) -> Packed:
+def _merge(command: Merge | Join, now: int) -> Packed:
     _, keys, tail, _ = asked(command.demands)
-    body = _head(6, len(keys), now, 0, 0, 0) + tail + place_bytes(command.into.place)
+    number = 6 if type(command) is Merge else 7
+    body = _head(number, len(keys), now, 0, 0, 0) + tail + place_bytes(command.into.place)
     return Packed(keys, body, sketches_of(command.demands))
-
-
-def _inherit(command: Inherit, now: int) -> Packed:
-    _, keys, tail, _ = asked(command.demands)
-    return Packed(keys, _head(7, len(keys), now, 0, 0, 0) + tail, sketches_of(command.demands))
 
 
 def _give(command: Give, now: int) -> Packed:
@@ -152,13 +148,17 @@ def _given(command: Given, now: int) -> Packed:
     return Packed(keys, _head(12, 3, now, 0, 0, len(command.id)) + command.id + tail)
 
 
-def _heir(command: Heir, now: int) -> Packed:
+def _lift(command: Lift, now: int) -> Packed:
     _, keys, tail, _ = asked((command.into,))
-    window = asked((command.source,)).tail
-    since, data = command.things or (0, b"")
-    sketch = struct.pack("<d", since) + _things(data)
-    body = _head(13, 1, now, 0, 0, 0) + tail + window + _balance(command.balance) + sketch
-    return Packed(keys, body, sketches_of((command.into,)))
+    told = _balance(command.balance) + _things(command.things) + place_bytes(command.into.place)
+    return Packed(keys, _head(13, 1, now, 0, 0, 0) + tail + told, sketches_of((command.into,)))
+
+
+def _tie(command: Tie, now: int) -> Packed:
+    _, keys, tail, _ = asked((command.source,))
+    told = struct.pack("<I", len(command.rids)) + b"".join([b"%c%b" % (len(rid), rid) for rid in command.rids])
+    body = _head(16, 1, now, 0, 0, 0) + tail + told + place_bytes(command.to)
+    return Packed(keys, body, sketches_of((command.source,)))
 
 
 def _moving(ident: bytes, source: Demand) -> tuple[tuple[bytes, ...], bytes]:
@@ -168,7 +168,7 @@ def _moving(ident: bytes, source: Demand) -> tuple[tuple[bytes, ...], bytes]:
 
 
 def _balance(balance: Balance | None) -> bytes:
-    """A balance in a body, with each of its holds."""
+    """A balance in a body, with each of its holds; a place at which they are besides is told by the command."""
     if balance is None:
         return b"\0"
     kind, used, since, until, spec, parts, holds = balance
@@ -178,7 +178,8 @@ def _balance(balance: Balance | None) -> bytes:
     written += [struct.pack("<dd", part, units) for part, units in parts]
     for rid, hold in by_rid.items():
         written += [struct.pack("<B", len(rid)), rid]
-        written.append(struct.pack("<dddB", hold.amount, hold.until, hold.step, hold.lapsed))
+        flags = hold.lapsed + 2 * (hold.to is not None) + 4 * hold.also
+        written.append(struct.pack("<dddB", hold.amount, hold.until, hold.step, flags))
     return b"".join(written)
 
 
@@ -189,6 +190,6 @@ def _things(data: bytes) -> bytes:
 
 _packers: dict[type, Callable[[Any, int], Packed]] = {
     Extend: _extend, Settle: _settle, Cancel: _cancel, Look: _look, Merge: _merge,
-    Inherit: _inherit, Try: _try, Undo: _cancel, Weigh: _weigh, Give: _give, Take: _take, Given: _given, Heir: _heir,
-    Show: _show,
+    Join: _merge, Try: _try, Undo: _cancel, Weigh: _weigh, Give: _give, Take: _take, Given: _given, Lift: _lift,
+    Tie: _tie, Show: _show,
 }  # fmt: skip

@@ -6,7 +6,7 @@
 -- something to all (`due`), when a clock was set back, for a merge and for a look.
 --
 -- A hold is a table that is never changed: amount, ends, step, lapsed, to (the place to which it was moved, as the
--- client wrote it; nil for none). A balance's holds are:
+-- client wrote it; nil for none), also (it is held here as well). A balance's holds are:
 --   held, due, seen, many   the sum of those that live, when the first is due, the last change, how many there are
 --   by                      all of them by rid, where a command has gone through all
 --   rid, mine               else the one that a command has changed: a hold, or false for one that was taken away
@@ -87,7 +87,7 @@ local function set_back(subject, name, holds, now)
   local behind, by = holds.seen - now, {}
   for rid, hold in pairs(all_of(subject, name, holds)) do
     local ends = hold.ends - behind
-    by[rid] = { amount = hold.amount, ends = ends, step = hold.step, lapsed = hold.lapsed, to = hold.to }
+    by[rid] = { amount = hold.amount, ends = ends, step = hold.step, lapsed = hold.lapsed, to = hold.to, also = hold.also }
   end
   return { held = holds.held, due = holds.due - behind, seen = now, many = holds.many, by = by }
 end
@@ -114,7 +114,9 @@ local function lapsed(subject, name, verb, balance, holds, now)
     local used, since, ends, parts = verb:bring(balance, at)
     balance = verb:put(used, since, ends, parts, hold.amount, nil, at)
     if hold.ends + LATE > now then
-      kept[one.rid] = { amount = hold.amount, ends = hold.ends + LATE, step = hold.step, lapsed = true, to = hold.to }
+      kept[one.rid] = {
+        amount = hold.amount, ends = hold.ends + LATE, step = hold.step, lapsed = true, to = hold.to, also = hold.also,
+      }
     end
   end
   local used, since, ends, parts = verb:bring(balance, now)
@@ -175,7 +177,7 @@ end
 
 -- Two holds of one reservation at one place. If only one has lapsed, it is charged already: the other stays.
 local function united(one, other)
-  if not one or one.to or (one.lapsed and not other.lapsed) then
+  if not one or (one.to and not one.also) or (one.lapsed and not other.lapsed) then
     return other
   end
   if other.lapsed and not one.lapsed then
@@ -183,14 +185,19 @@ local function united(one, other)
   end
   return {
     amount = min(one.amount + other.amount, SAFE), ends = max(one.ends, other.ends), step = max(one.step, other.step),
-    lapsed = one.lapsed,
+    lapsed = one.lapsed, to = one.also and one.to or other.to, also = one.also or other.also,
   }
 end
 
 -- What stays where a hold was, as long as anybody may ask for it. An earlier note is left as it is.
 local function note(hold, to)
-  if hold.to then
+  if hold.to and not hold.also then
     return hold
   end
   return { amount = 0, ends = hold.ends + (hold.lapsed and 0 or LATE), step = hold.step, lapsed = true, to = to }
+end
+
+-- What stays of a hold that is held elsewhere also, once it is settled here.
+local function ended(hold, used)
+  return { amount = used, ends = now + LATE, step = hold.step, lapsed = true, to = hold.to }
 end

@@ -11,6 +11,8 @@ together.
 | `hr{tag}rid` | a receipt |
 | `hm{tag}rest` and a limit's name | a parcel that waits to be taken (see `parcel`) |
 | `hd{tag}rest` and a limit's name | a sketch of different things |
+| `hn{name}` | a document (see `documents`); it has no end |
+| `he{shard}`, `hw{watch}name` | what was seen of requests, and what who watches keeps (see `headgate.watch.redis`) |
 | `ho{tag}`, `hp{tag}`, `hl{tag}` and a limit's name | the same of the overflow: of the server, or of a slot |
 """
 
@@ -25,6 +27,9 @@ SLOTS = 16_384
 
 DIGEST = 16
 """Bytes of a subject that is a digest. Any other is digested first."""
+
+WATCH = "watch"
+"""The tag of all that who watches keeps."""
 
 _SAFE = bytes.maketrans(b"{}", b"[]")
 """A tag ends at the first brace. Two tags may become one by this: they share a slot, and `rest` keeps them apart."""
@@ -71,6 +76,33 @@ def sketch_key(key: bytes, name: bytes) -> bytes:
 def receipt_key(tag: bytes) -> bytes:
     """What the receipts of a tag begin with; the reservation's id follows."""
     return b"hr{%b}" % tag
+
+
+def stream_key(shard: str) -> str:
+    """The key of a shard of what was seen of requests, which has a slot of its own.
+
+    >>> stream_key("0")
+    'he{0}'
+    """
+    return f"he{{{shard}}}"
+
+
+def watch_key(name: str) -> str:
+    """The key of something that who watches keeps; all of them share a slot.
+
+    >>> watch_key("lead")
+    'hw{watch}lead'
+    """
+    return f"hw{{{WATCH}}}{name}"
+
+
+def document_key(name: str) -> str:
+    """The key of a document. Its name is its tag: each lies in a slot of its own.
+
+    >>> document_key("groups")
+    'hn{groups}'
+    """
+    return f"hn{{{name}}}"
 
 
 def slot_of(tag: bytes) -> int:

@@ -60,6 +60,18 @@ local function tell_list(list)
   end
 end
 
+-- A balance is written by another window than it lies under: see `carry` in sketches.lua. Rare; nobody else pays for it.
+local function carried_on(n, before, balance)
+  local was, is = before and before.verb, balance.verb
+  if
+    before and (was.spec ~= is.spec or was.kind ~= is.kind)
+    and (was.kind == QUOTA or was.kind == TOTAL) and (is.kind == QUOTA or is.kind == TOTAL)
+  then
+    sketches = sketches or distinct()
+    sketches.carry(subject_of[n], name_at[n], before, balance)
+  end
+end
+
 -- What is written though nothing is granted: balances that would else be brought anew from what no longer holds.
 local function kept_also(after)
   local ahead = now + CLOCK_SKEW
@@ -72,6 +84,7 @@ local function kept_also(after)
       if leases or balance.since > ahead or balance.verb.spec ~= verb.spec or balance.verb.kind ~= verb.kind then
         local used, since, ends, parts, kept = brought(subject, name, verb, balance, now)
         after[n] = verb:put(used, since, ends, parts, 0, kept, now)
+        carried_on(n, balance, after[n])
       end
     end
   end
@@ -132,7 +145,7 @@ local function reserve(short, weighed)
   if not weighed and repeated(receipt_at(first_key)) then
     return
   end
-  local after, refusals, shadowed = {}, nothing, nothing
+  local after, refusals, shadowed, untold = {}, nothing, nothing, false
   for n = 1, count do
     local subject, name, verb, amount = subject_of[n], name_at[n], verb_at[n], amount_of[n]
     local hold, time = hold_at[n], lease
@@ -149,12 +162,18 @@ local function reserve(short, weighed)
       local held = holds and holds.held or 0
       local need, things = hold and amount == 0 and 1 or amount, sketches and sketches.things[n]
       if things then
-        amount = sketches.unseen(sketches.counted(sketches.at(subject, name), verb, used, since), things)
+        amount = sketches.unseen(sketches.counted(sketches.at(subject, name), balance, verb, used, since), things)
         need = amount
       end
       -- What was all named before costs nothing, and is granted whatever the debt is.
-      if need > verb:free(used) - held and (need > 0 or not things) then
-        if shadow_at[n] then
+      local lacks = need > verb:free(used) - held and (need > 0 or not things)
+      if lacks and owed_at[n] and not shadow_at[n] then
+        amount, lacks = min(amount, SAFE - held), false -- or the sum would not be exact
+      end
+      if lacks then
+        if owed_at[n] then -- what does not fit of it is not charged in shadow, and nobody is told
+          untold = true
+        elseif shadow_at[n] then
           shadowed = shadowed == nothing and {} or shadowed
           refuse(shadowed, n, used, since, ends, parts, held, need)
         else
@@ -171,13 +190,14 @@ local function reserve(short, weighed)
           amount = 0
         end
         after[n] = verb:put(used, since, ends, parts, amount, holds, now)
+        carried_on(n, balance, after[n])
       end
     end
   end
   if weighed or #refusals > 0 then
     return refused(refusals, shadowed)
   end
-  if #shadowed > 0 then
+  if #shadowed > 0 or untold then
     kept_also(after)
   end
   remember(first_key, true)
@@ -205,11 +225,13 @@ local function gone()
 end
 
 local function extend()
-  local after, refusals, shadowed = {}, {}, {}
+  local after, refusals, shadowed, elsewhere = {}, {}, {}, false
   for n = 1, count do
     local subject, name, verb, amount = subject_of[n], name_at[n], verb_at[n], amount_of[n]
-    local used, since, ends, parts, holds = brought(subject, name, verb, balance_of(subject, name), now)
+    local balance = balance_of(subject, name)
+    local used, since, ends, parts, holds = brought(subject, name, verb, balance, now)
     local mine = holds and hold_of(subject, name, holds, rid)
+    elsewhere = elsewhere or (mine and mine.also)
     if not mine or mine.lapsed then
       if not shadow_at[n] or (mine and mine.to) then
         return gone()
@@ -217,15 +239,24 @@ local function extend()
     elseif mine.step < step then
       local others, need = holds.held - mine.amount, mine.amount + amount -- [round]
       if amount > 0 and need > verb:free(used) - others then
-        refuse(shadow_at[n] and shadowed or refusals, n, used, since, ends, parts, others, need)
-        need = mine.amount
+        if not owed_at[n] then
+          refuse(shadow_at[n] and shadowed or refusals, n, used, since, ends, parts, others, need)
+        end
+        need = owed_at[n] and not shadow_at[n] and min(need, SAFE - others) or mine.amount
       end
-      local grown = { amount = need, ends = now + lease, step = step, lapsed = false }
+      local grown = {
+        amount = need, ends = now + lease, step = step, lapsed = false, to = mine.to, also = mine.also,
+      }
       after[n] = verb:put(used, since, ends, parts, 0, altered(holds, rid, mine, grown, now), now)
+      carried_on(n, balance, after[n])
     end
   end
   if #refusals > 0 then
     return refused(refusals, shadowed)
+  end
+  if elsewhere then -- here it is done; the rest of the answer is the other place's
+    keep_all(after)
+    return gone()
   end
   granted(after, shadowed)
 end
@@ -250,14 +281,16 @@ local function settle()
   local after, moved, adds = {}, {}, {}
   for n = 1, count do
     local subject, name, verb, actual = subject_of[n], name_at[n], verb_at[n], amount_of[n]
-    local used, since, ends, parts, holds = brought(subject, name, verb, balance_of(subject, name), now)
+    local balance = balance_of(subject, name)
+    local used, since, ends, parts, holds = brought(subject, name, verb, balance, now)
     local mine = holds and hold_of(subject, name, holds, rid)
     if mine and mine.to then
       moved[#moved + 1], moved[#moved + 2] = n - 1, mine.to
-    elseif mine then -- else it was settled before, or never held here: once is all there is
+    end
+    if mine and (mine.also or not mine.to) then -- else it was settled before, or never held here: once is all there is
       local grown, things = nil, sketches and sketches.things[n]
       if things then
-        local before = sketches.counted(sketches.at(subject, name), verb, used, since)
+        local before = sketches.counted(sketches.at(subject, name), balance, verb, used, since)
         grown = sketches.with(before, things)
         if grown == before then
           grown = nil
@@ -265,6 +298,7 @@ local function settle()
           actual = min(actual + max(0, sketches.count(grown) - sketches.count(before)), SAFE) -- [round]
         end
       end
+      local told = actual
       if mine.lapsed then
         if actual < mine.amount then
           used, since, ends, parts =
@@ -273,8 +307,10 @@ local function settle()
         actual = max(0, actual - mine.amount)
       end
       adds[n] = actual
-      after[n] = verb:put(used, since, ends, parts, actual, altered(holds, rid, mine, false, now), now)
+      local left = mine.also and ended(mine, told) or false
+      after[n] = verb:put(used, since, ends, parts, actual, altered(holds, rid, mine, left, now), now)
       after[n].sketch = grown
+      carried_on(n, balance, after[n])
     end
   end
   settled(after, adds, moved)
@@ -287,19 +323,27 @@ local function cancel(undo)
   local after, moved = {}, {}
   for n = 1, count do
     local subject, name, verb = subject_of[n], name_at[n], verb_at[n]
-    local used, since, ends, parts, holds = brought(subject, name, verb, balance_of(subject, name), now)
+    local balance = balance_of(subject, name)
+    local used, since, ends, parts, holds = brought(subject, name, verb, balance, now)
     local mine = holds and hold_of(subject, name, holds, rid)
     if mine and mine.to then
       moved[#moved + 1], moved[#moved + 2] = n - 1, mine.to
-    elseif mine then
+    end
+    if mine and (mine.also or not mine.to) then
       if mine.lapsed then
         used, since, ends, parts = verb:less(used, since, ends, parts, mine.amount, mine.ends - LATE, now)
       end
-      after[n] = verb:put(used, since, ends, parts, 0, altered(holds, rid, mine, false, now), now)
+      local left = mine.also and ended(mine, 0) or false
+      after[n] = verb:put(used, since, ends, parts, 0, altered(holds, rid, mine, left, now), now)
+    elseif mine then
+      after[n] = nil -- it is undone where it was moved to
     elseif not undo and not hold_at[n] and not shadow_at[n] and receipt and receipt.granted then
       -- A shadow demand may not have been charged: to give it back could free what others used.
       used, since, ends, parts = verb:less(used, since, ends, parts, amount_of[n], receipt.at, now)
       after[n] = verb:put(used, since, ends, parts, 0, holds, now)
+    end
+    if after[n] then
+      carried_on(n, balance, after[n])
     end
   end
   if not undo then

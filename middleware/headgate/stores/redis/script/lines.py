@@ -99,7 +99,7 @@ def asked(demands: Sequence[Demand], *, naming: bool = False) -> Asked:
     parts = [_number(len(demands))]
     subject = b""
     for demand in demands:
-        (who, limit), verb, amount, hold, shadow, _, things = demand
+        (who, limit), verb, amount, hold, shadow, _, things, owed = demand
         if who != subject or not keys:  # those of one subject mostly stand together
             subject = who
             key = _key(who)
@@ -110,12 +110,12 @@ def asked(demands: Sequence[Demand], *, naming: bool = False) -> Asked:
                 keys.append(key)
         if things and naming:
             window, name = _windows.of(verb), name_of(limit)
-            parts += _demand(at, 7 if shadow else 5, amount, 4 + len(window)), name, window
+            parts += _demand(at, 5 + 2 * shadow + 8 * owed, amount, 4 + len(window)), name, window
             parts += _length(SIZE * len(things)), *things
             sketches.append((keys[at], name))
         elif hold:
             window = _windows.of(verb)
-            parts += _demand(at, 3 if shadow else 1, amount, 4 + len(window)), name_of(limit), window
+            parts += _demand(at, 1 + 2 * shadow + 8 * owed, amount, 4 + len(window)), name_of(limit), window
         else:
             parts += _number(at), _at_once.of(demand)
     receipts = _receipts(demands[0][0][0] if demands else b"")
@@ -141,9 +141,9 @@ def sketches_of(demands: Sequence[Demand]) -> tuple[tuple[bytes, bytes], ...]:
 
 def _used(demand: Demand) -> bytes:
     """What uses at once is mostly one request: the very demand comes again, whatever else is asked beside it."""
-    place, verb, amount, _, shadow, *_ = demand
+    place, verb, amount, _, shadow, _, _, owed = demand
     window = _windows.of(verb)
-    return _demand(0, 2 if shadow else 0, amount, 4 + len(window))[2:] + name_of(place[1]) + window
+    return _demand(0, 2 * shadow + 8 * owed, amount, 4 + len(window))[2:] + name_of(place[1]) + window
 
 
 @lru_cache(maxsize=ROOM)

@@ -1,13 +1,13 @@
--- Give, take, given, show and heir: a merge and an inheritance whose places lie in different slots. Beside it:
+-- Give, take, given, show, lift and tie: a merge and a join whose places lie in different slots. Beside it:
 -- parcel.py.
 --
--- KEYS: give and given: a receipt's, the subject's and the outbox; take: a receipt's and the subject's; heir and show:
--- the subject's.
+-- KEYS: give and given: a receipt's, the subject's and the outbox; take: a receipt's and the subject's; lift, tie
+-- and show: the subject's.
 -- ARGV: `rid` is the parcel's id; `lease` of a take is the instant up to which it is remembered. Then, behind the
--- demand: give: the place of `into`; take: the balance and the bytes of its sketch, I4 c0; heir: the source's line, as
--- a demand, its balance or one 0, and of its sketch since d and the bytes I4 c0.
+-- demand: give: the place of `into`; take: the balance and the bytes of its sketch, I4 c0; lift: the same
+-- of all sources together, and the place of `into`; tie: how many ids I, each B c0, and the place of `into`.
 -- A balance: kind B, used d, since d, ends d, spec d, seen d (of its holds), how many parts H and holds I, parts dd
--- each, holds: rid B c0, amount d, ends d, step d, lapsed B.
+-- each, holds: rid B c0, amount d, ends d, step d, flags B (1: lapsed, 2: at that place, 4: also).
 -- Why: what is moved must be in the source, in the outbox or in the target, and never in two of them. So the source
 -- keeps what it has given until it is told that it was taken, and the target remembers what it has taken for as long
 -- as the source may send it.
@@ -28,7 +28,7 @@ local function balance_read()
   for _ = 1, many_holds do
     local hold, id, over = {}, nil, nil
     id, hold.amount, hold.ends, hold.step, over, pos = unpacked("<Bc0dddB", body, pos)
-    hold.lapsed = over == 1
+    hold.lapsed, hold.there, hold.both = over % 2 == 1, over % 4 >= 2, over >= 4
     by[id] = hold
   end
   return {
@@ -101,8 +101,10 @@ local function take()
     local sketch = sketches.of(sketches.begun(parcel.verb, parcel.since), (unpacked("<I4c0", body, pos)))
     local left, moving, _, also = parted(nil, nil, verb, parcel, "", sketch)
     if left then
-      local used, since, ends, parts, union = brought(into, name, verb, balance_of(into, name), now)
-      local by, seen = copied(into, name, union), sketches.counted(sketches.at(into, name), verb, used, since)
+      local before = balance_of(into, name)
+      local used, since, ends, parts, union = brought(into, name, verb, before, now)
+      local by = copied(into, name, union)
+      local seen = sketches.counted(sketches.at(into, name), before, verb, used, since)
       used, since, ends, parts, seen = joined(verb, used, since, ends, parts, seen, left, also)
       for id, hold in pairs(moving) do
         by[id] = united(by[id], hold)
@@ -128,17 +130,32 @@ local function given()
   settled(nothing, nil, nothing)
 end
 
-local function heir()
-  local _, text, after = nil, nil, {}
-  _, _, _, _, text, pos = unpacked("<HHBdHc0", body, pos)
-  local line = lines[text] or line_of(text)
-  if not line.verb.bring then
-    readied(line)
+local function lift()
+  local theirs, after, data = balance_read(), {}, nil
+  data, pos = unpacked("<I4c0", body, pos)
+  local to = sub(body, pos)
+  for _, hold in pairs(theirs.holds and theirs.holds.by or {}) do
+    hold.to, hold.also = hold.there and to or nil, hold.both
   end
-  local own = line.verb
-  local used, since, ends, parts = brought(nil, nil, own, balance_read(), now)
-  local also = sketches.counted(sketches.of(unpacked("<dI4c0", body, pos)), own, used, since)
-  inherited(own:put(used, since, ends, parts, 0, nil, now), also, after)
+  local sum = gathering(to)
+  gathered(sum, nil, nil, theirs, sketches.of(sketches.begun(theirs.verb, theirs.since), data))
+  raised(sum, after)
+  settled(after, nil, nothing)
+end
+
+local function tie()
+  local subject, name, verb, ids, many, id = subject_of[1], name_at[1], verb_at[1], {}, nil, nil
+  many, pos = unpacked("<I4", body, pos)
+  for _ = 1, many do
+    id, pos = unpacked("<Bc0", body, pos)
+    ids[id] = true
+  end
+  local balance, after = balance_of(subject, name), {}
+  if balance then
+    local one = {}
+    one.used, one.since, one.ends, one.parts, one.holds = brought(subject, name, verb, balance, now)
+    after[1] = tied(1, balance, one, ids, sub(body, pos), verb)
+  end
   settled(after, nil, nothing)
 end
 
@@ -162,8 +179,8 @@ return {
     merge()
   end,
   [7] = function()
-    read_demands(first_key, 1)
-    inherit()
+    read_demands(first_key, 1, true)
+    join()
   end,
   [10] = function()
     read_demands(first_key + 1, 0)
@@ -178,11 +195,15 @@ return {
     given()
   end,
   [13] = function()
-    read_demands(first_key, 1)
-    heir()
+    read_demands(first_key, 1, true)
+    lift()
   end,
   [15] = function()
     read_demands(first_key, 0)
     show()
+  end,
+  [16] = function()
+    read_demands(first_key, 0)
+    tie()
   end,
 }

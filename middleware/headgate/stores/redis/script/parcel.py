@@ -98,19 +98,32 @@ class Given(NamedTuple):
         return (self.source,)
 
 
-class Heir(NamedTuple):
-    """An `Inherit` whose source lies elsewhere: `balance` is what was `Shown` there, None for nothing, and `things`
-    its sketch."""
+class Lift(NamedTuple):
+    """A `Join` whose sources lie elsewhere: raises `into` to `balance`, which is what they are together by its verb,
+    with each of their holds as `quota.join` has it, and `things`, the bytes of the union of their sketches."""
 
     into: Demand
-    source: Demand
-    balance: Balance | None
-    things: Things | None = None
+    balance: Balance
+    things: bytes = b""
 
     @property
     def demands(self) -> tuple[Demand, ...]:
         """The place that it changes."""
         return (self.into,)
+
+
+class Tie(NamedTuple):
+    """What a `Join` leaves at a source: the holds `rids` are held at the place `to` also, and what was used is
+    brought to the window of the source's verb. Holds that are there no more are left out."""
+
+    source: Demand
+    to: Place
+    rids: tuple[bytes, ...]
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """The place that it changes."""
+        return (self.source,)
 
 
 class Show(NamedTuple):
@@ -140,5 +153,5 @@ class Parted(NamedTuple):
     parcel: Parcel | None
 
 
-Parcelled = Try | Undo | Weigh | Give | Take | Given | Heir | Show
+Parcelled = Try | Undo | Weigh | Give | Take | Given | Lift | Tie | Show
 """All of them that are said."""

@@ -192,7 +192,7 @@ def _holds(numbers: Numbers, at: int, reply: bytes) -> tuple[dict[bytes, Hold], 
         rid, at = _bytes(numbers, at, reply)
         amount, until, step, lapsed = numbers[at : at + 4]
         to, at = (None, at + 5) if numbers[at + 4] < 0 else _bytes(numbers, at + 4, reply)
-        by_rid[rid] = Hold(amount, until, step, lapsed == 1, place_of(to) if to is not None else None)
+        by_rid[rid] = Hold(amount, until, step, lapsed % 2 == 1, place_of(to) if to is not None else None, lapsed > 1)
     return by_rid, at
 
 

@@ -187,17 +187,17 @@ local function encoded(subject, name, balance)
   return char(shape) .. name .. key .. numbers .. tail
 end
 
--- A hold as the value of its field: flags (1: lapsed, 2: moved), amount, ends, step, and where it was moved to.
+-- A hold as the value of its field: flags (1: lapsed, 2: moved, 4: held here also), amount, ends, step, and where it was moved to.
 local function hold_read(value)
   local flags, amount, ends, step, pos = unpacked("<BI7dI7", value)
   return {
     amount = amount, ends = ends, step = step, lapsed = flags % 2 == 1,
-    to = flags >= 2 and sub(value, pos) or nil,
+    to = flags >= 2 and sub(value, pos) or nil, also = flags >= 4,
   }
 end
 
 local function hold_written(hold)
-  local flags = (hold.lapsed and 1 or 0) + (hold.to and 2 or 0)
+  local flags = (hold.lapsed and 1 or 0) + (hold.to and 2 or 0) + (hold.also and 4 or 0)
   return packed("<BI7dI7", flags, hold.amount, hold.ends, hold.step) .. (hold.to or "")
 end
 

@@ -63,12 +63,34 @@ local function begun(verb, since)
   return verb.kind == TOTAL and 0 or since
 end
 
--- What of it counts beside a balance that is brought to now: with the window that it was made in, and no longer.
-local function counted(sketch, verb, used, since)
-  if sketch and sketch.since == begun(verb, since) and used > 0 and (verb.kind == QUOTA or verb.kind == TOTAL) then
-    return sketch
+local function windowed(verb)
+  return verb.kind == QUOTA or verb.kind == TOTAL
+end
+
+local function other_window(balance, verb)
+  return balance.verb.spec ~= verb.spec or balance.verb.kind ~= verb.kind
+end
+
+-- What of it counts beside a balance as it lies there, which a verb has brought to now. Usage that another window takes
+-- over takes its sketch with it.
+local function counted(sketch, balance, verb, used, since)
+  if not sketch or not balance or used == 0 or not windowed(verb) or not windowed(balance.verb) then
+    return none
   end
-  return none
+  if not other_window(balance, verb) then
+    return sketch.since == begun(verb, since) and sketch or none
+  end
+  local carries = balance.used > 0 and now < balance.ends and sketch.since == begun(balance.verb, balance.since)
+  return carries and sketch or none
+end
+
+-- A balance is going to lie under another window: the sketch that counts beside it goes with it. On a cluster its key
+-- may not have been named; while the slot is on its way to another node, things are then charged again.
+local function carry(subject, name, before, after)
+  if before and not after.sketch and other_window(before, after.verb) and after.used > 0 then
+    local sketch = counted(sketch_at(subject, name), before, after.verb, after.used, after.since)
+    after.sketch = sketch ~= none and sketch or nil
+  end
 end
 
 -- A balance has come to lie there with its sketch: that lies there from now on, or nothing if it has no things.
@@ -101,6 +123,8 @@ end
 local function bytes_of(sketch)
   if sketch.list then
     return sketch.list
+  elseif not next(sketch.raised) then
+    return sketch_head(sketch) .. registers_of(sketch)
   end
   local values, text = values_of(sketch), { sketch_head(sketch) }
   for at = 1, REGISTERS, 100 do
@@ -138,6 +162,7 @@ local function read_things(n, any)
 end
 
 return {
-  things = things_at, read = read_things, none = none, at = sketch_at, of = sketch_of, begun = begun, counted = counted, unseen = unseen, with = with_things,
+  things = things_at, read = read_things, none = none, at = sketch_at, of = sketch_of, begun = begun,
+  counted = counted, carry = carry, other_window = other_window, unseen = unseen, with = with_things,
   united = united_sketch, count = count_of, draw = draw, bytes = bytes_of, put = sketches_written,
 }

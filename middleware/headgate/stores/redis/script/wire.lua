@@ -3,11 +3,11 @@
 -- KEYS: see call.lua.
 -- ARGV: 1 and 2 see call.lua; then one body for each command:
 --   op B, keys H, now d (-1: the server's clock), lease d, step d, rid B c0, demands H, then for each demand:
---     subject H (0: the command's first), flags B (1: held, 2: in shadow, 4: has things), amount d, line H c0, and if
+--     subject H (0: the command's first), flags B (1: held, 2: in shadow, 4: has things, 8: owed), amount d, line H c0, and if
 --     it has: things I4 c0, eight bytes each
 --   and what some commands add, see merge.lua and parcel.lua.
---   op: 1 reserve, 2 extend, 3 settle, 4 cancel, 5 look, 6 merge, 7 inherit; and those of parcel.py: 8 try (`step` is
---   how long what is used at once is held), 9 undo, 10 give, 11 take, 12 given, 13 heir, 14 weigh, 15 show
+--   op: 1 reserve, 2 extend, 3 settle, 4 cancel, 5 look, 6 merge, 7 join; and those of parcel.py: 8 try (`step` is
+--   how long what is used at once is held), 9 undo, 10 give, 11 take, 12 given, 13 lift, 14 weigh, 15 show, 16 tie
 -- Why: struct reads a record in one step, and a line (a limit's name and its window) is the same for most requests of
 -- a call: it is read when it comes up first.
 --
@@ -31,7 +31,7 @@
 -- a balance: 0 for none; or flags, used, since, ends, and if the flag is set
 --   2: kind, spec (else they are the demand's)   4: how many parts, and each   8: held, due, seen, many
 --   16: how many holds (all; or the command's own, of a demand with things), and each: rid, amount, ends, step,
---   lapsed, to (its length -1 for none)
+--   1 for lapsed and 2 for also, to (its length -1 for none)
 -- a refusal: the demand's number from 0, 0 for "not yet", and two numbers whose sum is the instant; or 1 and the most
 -- moved: the demand's number, and the place as the client had written it
 
@@ -49,7 +49,7 @@ local function readied(line)
 end
 
 local name_at, verb_at = {}, {} -- of each demand
-local hold_at, shadow_at = {}, {}
+local hold_at, shadow_at, owed_at = {}, {}, {}
 
 -- Whoever finds no room shares the overflow, limit by limit, and so does everybody new as long as anything counts
 -- there: it could have been theirs.
@@ -84,10 +84,10 @@ local function read_demands(first, placing, makes)
       newest = base
     end
     subject_of[n], name_at[n], verb_at[n] = subject, line.name, line.verb
-    hold_at[n], shadow_at[n] = flags % 2 == 1, flags % 4 >= 2
-    if sketches or flags >= 4 then
+    hold_at[n], shadow_at[n], owed_at[n] = flags % 2 == 1, flags % 4 >= 2, flags >= 8
+    if sketches or flags % 8 >= 4 then
       sketches = sketches or distinct()
-      sketches.read(n, flags >= 4)
+      sketches.read(n, flags % 8 >= 4)
     end
   end
   now = newest
@@ -139,7 +139,7 @@ local function tell_holds(by)
     tell(hold.amount)
     tell(hold.ends)
     tell(hold.step)
-    tell(hold.lapsed and 1 or 0)
+    tell((hold.lapsed and 1 or 0) + (hold.also and 2 or 0))
     if hold.to then
       tell_bytes(hold.to)
     else

@@ -54,6 +54,17 @@ def would(command: Extend, part: Part, seen: Seen) -> Outcome:
     return outcome
 
 
+def goes_on(command: Extend, looks: Mapping[Part, Seen]) -> bool:
+    """Whether an extension of what is held elsewhere extends it here as well: it is, unless it is only a note."""
+    balances = {
+        demand.place: balance
+        for part, look in looks.items()
+        for demand, balance in zip(part.demands, look.balances, strict=True)
+        if balance is not None
+    }
+    return bool(apply(balances, None, command, latest(looks.values())).balances)
+
+
 def silent(part: Part, now: int) -> Refused:
     """The place of an answer that did not come, where it decides nothing any more."""
     return Refused(now, (), (None,) * len(part.demands))

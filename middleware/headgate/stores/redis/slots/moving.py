@@ -1,4 +1,4 @@
-"""How balances are merged and inherited where the places lie in several slots.
+"""How balances are merged where the places lie in several slots.
 
 Law: what is moved is at each instant in the source, or in a parcel, or in the target, and in one of them only.
 *Give* takes it out of a source, which keeps the parcel in an outbox; *Take* puts a parcel into the target, once
@@ -20,9 +20,9 @@ from typing import Any
 
 from headgate.errors import StoreError
 from headgate.quota.balance import Balance
-from headgate.quota.command import Demand, Inherit, Look, Merge, Place, Settled
+from headgate.quota.command import Demand, Look, Merge, Place, Settled
 from headgate.stores.redis.script.codec import tag_of
-from headgate.stores.redis.script.parcel import Give, Given, Heir, Parcel, Show, Take
+from headgate.stores.redis.script.parcel import Give, Given, Parcel, Take
 from headgate.stores.redis.wire.asking import Ask, Said, begun, each, gravest
 
 PAUSES = (0.05, 0.1, 0.3, 0.6, 1.0, 2.0)
@@ -31,7 +31,7 @@ the way, a random part of it."""
 
 
 class Moving:
-    """Merges and inherits, for one event loop."""
+    """Merges, for one event loop."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -110,16 +110,6 @@ class Moving:
                 break
             await asyncio.sleep(pause or 0)
         return True
-
-    async def inherit(self, command: Inherit, now: int | None) -> Settled:
-        """Look at the source, and let the target have at least as much. Raises StoreError."""
-        into, source = command
-        shown: Any
-        [shown] = await self._ask((Show(source),), now)
-        _, there, things = shown
-        [settled] = await self._ask((Heir(into, source, there, things),), now)
-        assert type(settled) is Settled, "an inheritance is settled"
-        return Settled(max(shown.now, settled.now), (*settled.balances, there))
 
     async def close(self) -> None:
         """Let what has been given be handed over. Bounded by the time that a hand-over is tried for."""

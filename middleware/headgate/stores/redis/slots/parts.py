@@ -74,10 +74,11 @@ def woven(parts: Sequence[Part], lists: Iterable[Sequence[T]]) -> tuple[T, ...]:
 
 
 def refused_of(part: Part, refusals: Sequence[Refusal], *, shadow: bool) -> dict[int, Refusal]:
-    """Each refusal of a part under the number of its demand; those of limits in shadow are told apart."""
+    """Each refusal of a part under the number of its demand; those of limits in shadow are told apart. What is owed
+    refuses nothing, though another demand on the same limit may."""
     left, found = list(refusals), {}
     for at, demand in zip(part.at, part.demands, strict=True):
-        if left and demand.shadow is shadow and left[0].limit == demand.place[1]:
+        if left and demand.shadow is shadow and not demand.owed and left[0].limit == demand.place[1]:
             found[at] = left.pop(0)
     return found
 

@@ -9,7 +9,8 @@ than should be, never less, and nothing is admitted that is not charged everywhe
 | `Reserve` | two phases, see `phases`: granted only when every slot has it. What a refusal held for a moment elsewhere may refuse somebody else meanwhile, who is told to ask again soon |
 | `Settle`, `Cancel`, `Look` | each slot its part, side by side. A fault leaves the others done: said again, each counts once |
 | `Extend` | first every slot is asked whether it is open and has room; then each extends. Only where room is lost between the two does one hold more for a while than another |
-| `Merge`, `Inherit` | see `moving`: what was taken out of a source is counted nowhere until it is put into the target, a round trip later; a merge that was cut off there is finished by the next one that names the same places |
+| `Join` | see `raising`: the sources are read, then the group is raised; nothing is on its way |
+| `Merge` | see `moving`: what was taken out of a source is counted nowhere until it is put into the target, a round trip later; a merge that was cut off there is finished by the next one that names the same places |
 
 The commands of one call keep their order where they share a place or a reservation; others go side by side. A call
 that fails as `unknown` may have done any of its commands, and each may be said again. Of what is said behind an answer
@@ -26,8 +27,9 @@ from headgate.errors import StoreError
 from headgate.quota.command import (
     Command,
     Extend,
+    Gone,
     Granted,
-    Inherit,
+    Join,
     Look,
     Merge,
     Outcome,
@@ -41,6 +43,7 @@ from headgate.stores.redis.slots.errands import Errands
 from headgate.stores.redis.slots.moving import Moving
 from headgate.stores.redis.slots.parts import Part, divided, spread
 from headgate.stores.redis.slots.phases import Phases
+from headgate.stores.redis.slots.raising import Raising
 from headgate.stores.redis.wire.asking import Answer, Ask, each, gravest
 
 __all__ = ["Planner", "spread"]
@@ -66,11 +69,14 @@ class Planner:
         self.errands = Errands(ask, clock)
         self._phases = Phases(ask, self.errands)
         self._moving = Moving(ask)
+        self._raising = Raising(ask)
 
     async def transact(self, commands: Sequence[Command], now: int | None) -> list[Outcome]:
-        """Apply the commands, as `Store.transact`. Raises StoreError, by the deadline at the latest."""
+        """Apply the commands, as `Store.transact`. Raises StoreError, by the deadline at the latest; for a join by
+        itself, which nobody need wait for, that is the deadline of each piece."""
+        endless = not self._deadline or (len(commands) == 1 and type(commands[0]) is Join)
         try:
-            async with asyncio.timeout(self._deadline + MARGIN if self._deadline else None) as limit:
+            async with asyncio.timeout(None if endless else self._deadline + MARGIN) as limit:
                 return await self._planned(commands, now, limit)
         except TimeoutError:
             words = f"the cluster did not answer within {self._deadline:g} s"
@@ -121,8 +127,8 @@ class Planner:
             return await self._phases.reserve(command, divided(command), now, limit.expired)
         if isinstance(command, Merge):
             return await self._moving.merge(command, now)
-        if isinstance(command, Inherit):
-            return await self._moving.inherit(command, now)
+        if isinstance(command, Join):
+            return await self._raising.join(command, now)
         parts = divided(command)
         if isinstance(command, Extend):
             return await self._extended(command, parts, now)
@@ -142,9 +148,13 @@ class Planner:
             probes = [Extend(command.rid, part.demands, command.lease, 0) for part in parts]
             found = await self._all(parts, probes, now)
         no = joined.extended(command.rid, found)
+        more = [command._replace(demands=part.demands) for part in parts]
+        if type(no) is Gone and no.moved:
+            looks = await self._all(parts, [Look(part.demands) for part in parts], now)
+            if joined.goes_on(command, {part: one for part, one in looks.items() if type(one) is Seen}):
+                await self._all(parts, more, now)
         if type(no) is not Granted:
             return no
-        more = [command._replace(demands=part.demands) for part in parts]
         return joined.extended(command.rid, await self._all(parts, more, now))
 
     async def _all(self, parts: Sequence[Part], commands: Sequence[Command], now: int | None) -> dict[Part, Outcome]:

@@ -46,7 +46,7 @@ class Scarcity:
     def _fullness(self, part: Part) -> int:
         fullest = -1  # nothing here can refuse: all is in shadow
         for demand in part.demands:
-            if not demand.shadow:
+            if not (demand.shadow or demand.owed):
                 steps, until = self._seen.get(demand.place, (0, 0))
                 fullest = max(fullest, steps if until > self._latest else 0)
         return fullest
@@ -61,7 +61,7 @@ class Scarcity:
             refusing = refused_of(part, outcome.refusals, shadow=False) if type(outcome) is Refused else {}
             balances: Sequence[Balance | None] = getattr(outcome, "balances", ())
             for at, demand, balance in zip(part.at, part.demands, balances, strict=True):
-                if balance is not None and not demand.shadow:
+                if balance is not None and not (demand.shadow or demand.owed):
                     self._noted(demand, balance, outcome.now, at in refusing)
 
     def _noted(self, demand: Demand, balance: Balance, now: int, refuses: bool) -> None:
