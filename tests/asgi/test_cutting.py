@@ -395,7 +395,7 @@ def test_streams_side_by_side_never_take_more_than_there_is_and_leave_nothing_he
         await rested()
         return clients
 
-    app = stage.app(total(replace(meter, reserve=reserve, reserve_from=""), limit), behind=behind)
+    app = stage.app(total(replace(meter, reserve=reserve, reserve_from=()), limit), behind=behind)
     served = [one for one in asyncio.run(story()) if one.messages[0]["status"] == 200]
     used, still = held(stage, app).get(kind, (0, 0))
     texts = [one.text.partition(b"event: error")[0] for one in served]

@@ -278,7 +278,7 @@ def test_a_number_is_read_as_it_was_written():
 
 
 def test_what_is_held_follows_what_the_request_announces(stage, limits):
-    meter = Meter("tokens", "app", reserve=40, reserve_from="body.max_tokens", most=100)
+    meter = Meter("tokens", "app", reserve=40, reserve_from=("body.max_tokens",), most=100)
     app = stage.app(limits.total("tokens", meter))
     held: list[int] = []
 
@@ -290,7 +290,20 @@ def test_what_is_held_follows_what_the_request_announces(stage, limits):
               b'{"max_tokens": 500}', b'{"max_tokens": 1e3}', b'{"max_tokens": null}', b"x" * 70_000)  # fmt: skip
     for body in bodies:
         posted(stage, app, body)
-    assert held == [7, 40, 40, 40, 100, 40, 40, 40]
+    assert held == [7, 40, 100, 40, 100, 40, 40, 40]
+
+
+def test_a_body_is_looked_at_for_the_number_of_answers_alone(stage, limits):
+    app = stage.app(limits.total("images", Meter("images", "app", reserve=2, reserve_times=("body.n",))))
+    held: list[int] = []
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        held.append(stage.balances(app._entry.gate)["images"][1])
+
+    app.app = behind
+    for body in (b'{"n": 4}', b'{"n": [4]}', b'{"n": true}', b"{}"):
+        posted(stage, app, body)
+    assert held == [8, 2, 2, 2]
 
 
 # --- routes

@@ -18,8 +18,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
+from asgi.upstream import rested, slowly
 from headgate.asgi import HeadgateMiddleware, charge
 from headgate.asgi.metering import Metered
+from headgate.asgi.metering import metered as metered_module
 from headgate.errors import IdentityError
 from headgate.gate import Gate
 from headgate.quota.meter import Meter
@@ -493,3 +495,59 @@ def test_a_stream_of_which_amounts_are_held_keeps_its_place_too(stage, limits, r
         (28, (0, 1)),
     ]
     assert stage.balances(gate) == {"slots": (0, 0), "rows": (28, 0)}
+
+
+# --- what the app does when its response is whole
+
+
+class Lingering:
+    """An app that answers, and then goes on for itself."""
+
+    def __init__(self, rows: int = 0) -> None:
+        self.rows, self.may_end, self.ends = rows, asyncio.Event(), 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        for size in (3, 3, 1):
+            await send({"type": "http.response.body", "body": b"x" * size, "more_body": size > 1})
+        await self.may_end.wait()
+        if self.rows:
+            charge(scope, rows=self.rows)
+        self.ends += 1
+
+
+@pytest.mark.parametrize("amounts", [False, True])
+def test_a_place_is_free_when_the_response_is_whole_and_amounts_when_the_app_has_ended(
+    stage, limits, rows, amounts, monkeypatch
+):
+    monkeypatch.setattr(metered_module, "SOON", 0)
+    more = [limits.total("rows", rows), limits.total("out", "bytes_out")] if amounts else []
+    gate, behind = stage.gate(limits.slots(1), *more), Lingering(rows=3 if amounts else 0)
+    app = HeadgateMiddleware(behind, gate=gate)
+
+    async def story() -> None:
+        first = asyncio.create_task(stage.asked(app))
+        await rested()
+        assert stage.balances(gate)["slots"] == (0, 0) and not behind.ends
+        second = asyncio.create_task(stage.asked(app))
+        await rested()
+        if amounts:
+            assert stage.balances(gate)["rows"] == (0, 20)
+            for _ in range(2):
+                for metered in app._under_way[asyncio.get_running_loop()]:
+                    await metered.renewed()
+                stage.clock.advance(40)  # seconds of a lease of a minute
+            assert stage.balances(gate)["rows"] == (0, 20)
+        behind.may_end.set()
+        assert [(await one).status for one in (first, second)] == [200, 200]
+
+    stage.run(story())
+    assert stage.balances(gate) == {"slots": (0, 0)} | ({"rows": (6, 0), "out": (14, 0)} if amounts else {})
+
+
+def test_what_ends_at_once_is_settled_by_one_command(stage, limits, rows):
+    gate = stage.gate(limits.slots(1), limits.total("rows", rows))
+    told = slowly(gate)
+    app = HeadgateMiddleware(stage.origin, gate=gate)
+    assert [stage.ask(app).status for _ in range(2)] == [200, 200]
+    assert told == [["Reserve"], ["Settle"]] * 2

@@ -108,6 +108,40 @@ def test_an_answer_that_is_packed_or_no_json_is_estimated_from_its_bytes(stage):
     assert used(stage, app) == {"output_tokens": 3}
 
 
+UNREADABLE = {
+    "a list": json.dumps([CHAT] * 9).encode(),
+    "utf-16": json.dumps(CHAT, indent=9).encode("utf-16"),
+    "events": b"".join([token()] * 9),
+    "broken": b"  " * 20 + b'{"choices" [], "usage": {"completion_tokens": 1}}' + b" " * 99,
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 10_000])
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_answer_that_is_not_the_object_that_its_type_says_is_estimated_from_its_bytes(stage, body, size):
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": JSON})
+        for at in range(0, len(body), size):
+            await send({"type": "http.response.body", "body": body[at : at + size], "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = stage.app(total(OUTPUT), behind=behind)
+    stage.ask(app, method="POST")
+    assert used(stage, app) == {"output_tokens": -(-len(body) // 4)}
+
+
+def test_an_answer_that_cannot_be_read_is_cut_by_what_it_is_taken_for(stage):
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": JSON})
+        for part in [b"   ["] + [b'"x",'] * 40:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    app = stage.app(total(replace(CUT, reserve=4), 12), behind=behind)
+    with pytest.raises(OSError, match="refused by output_tokens"):
+        stage.ask(app, method="POST")
+    assert used(stage, app) == {"output_tokens": 12}
+
+
 def test_an_app_is_not_asked_to_pack_what_is_to_be_read_and_an_outer_one_packs_it(stage):
     gate = stage.gate(total(OUTPUT))
 

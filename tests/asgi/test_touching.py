@@ -7,6 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from asgi.upstream import START, Client, held, rested, total
 from headgate.asgi import HeadgateMiddleware, touch
@@ -211,3 +216,32 @@ def test_the_gate_of_a_request_without_such_a_limit_takes_no_notice(stage, limit
     assert held(stage, app) == {"out": (1, 0)}
     stage.ask(app, method="POST")
     assert held(stage, app)["docs"] == (1, 0)
+
+
+# --- what names nothing
+
+
+def test_a_limit_whose_source_is_never_there_is_told_of_once(stage, caplog):
+    wrong = Meter("docs", "distinct.path.doc_id")
+    limits = (
+        total(wrong, applies=lambda call: "/docs/7" in call.paths),
+        total(wrong, name="elsewhere", applies=lambda call: False),
+        total(PARCELS),
+    )
+    routes = [Route("/docs/{id}", touched_nothing), Route("/", touched_nothing)]
+    app = Starlette(routes=routes, middleware=[Middleware(HeadgateMiddleware, gate=stage.gate(*limits))])
+    stage.ask(app, "/none", query_string=b"")
+    assert "things.unnamed" not in caplog.text  # no route, so no parameters
+    stage.ask(app, query_string=b"id=1")
+    assert "things.unnamed" not in caplog.text  # one limit does not meet it, and the other has what it counts
+    for _ in range(3):
+        assert stage.ask(app, "/docs/7", query_string=b"id=1").status == 200
+    assert caplog.text.count("things.unnamed") == 1
+    assert '"limit": "docs", "source": "path.doc_id", "route": "/docs/{id}"' in caplog.text
+    for _ in range(2):
+        stage.ask(app)
+    assert caplog.text.count("things.unnamed") == 2  # now of the parcels, too
+
+
+async def touched_nothing(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("x")

@@ -15,7 +15,7 @@ from headgate.quota.meter import MILLION, Meter, Sum
 from headgate.quota.window import Total
 
 PRESET = "preset.openai-usage"
-OUTPUT = Meter("output_tokens", PRESET, reserve=10, reserve_from="body.max_tokens")
+OUTPUT = Meter("output_tokens", PRESET, reserve=10, reserve_from=("body.max_tokens",))
 INPUT = Meter("input_tokens", PRESET)
 CREDITS = Meter(
     "credits", "sum", sum=Sum({"input_tokens": MILLION, "output_tokens": 5 * MILLION}), parts=(INPUT, OUTPUT)

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from frameworks.conftest import POLICY
+from headgate.asgi.metering import foreseen as foreseen_module
+
 
 def test_a_cost_is_charged_before_the_endpoint_runs_and_a_refusal_runs_nothing(stage: Any, build: Any) -> None:
     app = build(stage, stage.gate())
@@ -145,3 +148,17 @@ def test_who_has_no_key_is_told_so_and_reads_no_usage(stage: Any, build: Any) ->
     app = build(stage, stage.gate())
     assert stage.statuses(app, "/search", "/headgate/v1/usage", key="") == [401, 401]
     assert stage.served == []
+
+
+def test_a_body_that_does_not_fit_is_refused_in_the_place_of_its_response(
+    stage: Any, build: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreseen_module, "NO_WAIT", 0)
+    cut = POLICY.replace("meters:\n", "meters:\n  bytes_out: {{overrun: cut}}\n")
+    app = build(stage, stage.gate(cut + "  sent: {{meter: bytes_out, per: key, quota: 22/day}}\n"))
+    with caplog.at_level(logging.WARNING):
+        answers = stage.ask(app, *["/records/1"] * 3)
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[-1].json()["violated-policies"] == ["sent"]
+    assert stage.used(app)["sent"] == 2 * len(answers[0].content)
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR], "a refusal is no fault of the app's"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from headgate.policy import Policy, check, load
@@ -109,8 +110,26 @@ def test_modifiers_reach_the_limit(tmp_path: Path) -> None:
         ("org", "claim.team"), (80, 100), "fair", "open", 100,
     )  # fmt: skip
     meter = limit.meter
-    assert (meter.reserve, meter.reserve_from, meter.most, meter.overrun) == (5, "body.n", 50, "cut")
+    assert (meter.reserve, meter.reserve_from, meter.most, meter.overrun) == (5, ("body.n",), 50, "cut")
     assert policy.clauses["fair"].title == "Fair use"
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("{from: app}", (0, (), ())),
+        ("{from: app, reserve: 5}", (5, (), ())),
+        ("{from: app, reserve: [5], reserve_times: query.n}", (5, (), ("query.n",))),
+        (
+            "{from: app, reserve: [body.a, header.X-B], reserve_default: 7, reserve_times: [body.n, body.m]}",
+            (7, ("body.a", "header.x-b"), ("body.n", "body.m")),
+        ),
+    ],
+)
+def test_what_is_held_is_an_amount_or_what_a_request_announces(tmp_path: Path, written: str, found: Any) -> None:
+    policy = loaded(tmp_path, "a: {meter: rows, per: key, quota: 1k/day}", f"meters:\n  rows: {written}\n")
+    meter = policy.limits[0].meter
+    assert (meter.reserve, meter.reserve_from, meter.reserve_times) == found
 
 
 def test_identify_is_compiled_whole(tmp_path: Path) -> None:
@@ -169,7 +188,7 @@ def test_a_preset_gives_meters_and_what_is_set_of_one_is_kept(tmp_path: Path) ->
     assert policy.presets == ("openai-usage",) and policy.not_enforced == ()
     output, cached = policy.limits[0].meter, policy.meters["cached_tokens"]
     assert (output.source, output.reserve, output.reserve_from, output.overrun) == (
-        "preset.openai-usage", 4_000, "body.max_tokens", "cut",
+        "preset.openai-usage", 4_000, ("body.max_tokens",), "cut",
     )  # fmt: skip
     assert (cached.source, cached.reserve, cached.overrun) == ("preset.openai-usage", 0, "finish")
 
@@ -242,7 +261,7 @@ def test_what_comes_later_is_compiled_and_listed(tmp_path: Path) -> None:
     [step] = policy.ladder
     assert (step.limit, step.denied, step.within, step.scale, step.lasts) == ("rpm", 50, DAY, 2_500, 7 * DAY)
     assert policy.linking is not None and policy.linking.linked == 970_000
-    assert len(policy.not_enforced) == 2
+    assert len(policy.not_enforced) == 1
 
 
 def test_the_version_is_the_contents_and_nothing_elses(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def test_lists_are_separated_by_commas_and_their_items_counted_from_0(file: Path
     )
     assert policy.limits[1].alerts == (50, 100)
     assert policy.overrides[0].value[""] == Rate(1, 1_000_000)
+    sources = {"HEADGATE__METERS__BYTES_OUT__RESERVE": "body.a, body.b"}
+    file.write_text(TEXT.replace("\nlimits:", "\nmeters: {bytes_out: {reserve: 5}}\nlimits:"))
+    assert load(file, environ=sources).meters["bytes_out"].reserve_from == ("body.a", "body.b")
 
 
 def test_a_wrong_value_is_told_of_the_variable(file: Path) -> None:

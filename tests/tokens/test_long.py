@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from headgate.tokens import Hiding, Usage
+from headgate.tokens.reading import Streamed
 from headgate.tokens.sse import HELD
 from tokens.feeding import of, read, seen
 from tokens.transcripts import OPENAI, OPENAI_USAGE, RESPONSE_USAGE, chat, event
@@ -41,6 +42,34 @@ def test_a_long_event_that_repeats_what_was_generated_counts_nothing() -> None:
     text = "x" * (HELD + 1)
     assert read(event({"type": "response.output_text.done", "text": text}))[2] == 0
     assert read(event({"type": "response.created", "response": {"instructions": text, "text": text}}))[2] == 0
+
+
+def test_of_an_event_one_piece_waits_for_the_next_and_no_more_of_them() -> None:
+    """Else each of many pieces would be put together with all before it: single bytes would take hours."""
+    found, text = Streamed(), said("a word", "\n")
+    for at in range(len(text) - 1):
+        found.fed(text[at : at + 1])
+        assert len(found._first) <= 1
+    found.fed(text[-1:])
+    assert seen(found) == (Usage(), False, 6)
+    found.fed(b"data: " + b"x" * HELD)
+    assert found._first == b"", "what is too long to be kept is not"
+
+
+def said(word: str, end: str) -> bytes:
+    return event({"choices": [{"delta": {"content": word}, "finish_reason": None}]}, "", end)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_events_that_are_cut_anywhere_in_two_are_known_by_what_they_have_in_common(end: str) -> None:
+    words = ["one", "two and", "\n", "three"]
+    events = [said(word, end) for word in words] * 3
+    for at in range(1, len(min(events, key=len))):
+        found = of()
+        for one in events:
+            found.fed(one[:at])
+            found.fed(one[at:])
+        assert seen(found) == (Usage(), False, 3 * len("".join(words)))
 
 
 LONG = 64 * 1024 * 1024

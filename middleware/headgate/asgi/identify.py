@@ -15,11 +15,14 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
+from headgate.asgi.routes import UNROUTED
 from headgate.policy.compiled import Policy
+from headgate.quota.decision import Decision
 from headgate.quota.facts import Call, Principal
 from headgate.quota.identify import client_network, credential, path_forms
 from headgate.quota.match import Limit
 from headgate.quota.meter import Meter
+from headgate.telemetry import events
 
 Scope = MutableMapping[str, Any]
 Headers = Sequence[tuple[bytes, bytes]]
@@ -49,6 +52,7 @@ class Intake:
     | `reported` | by name, the meters whose amounts the app reports with `charge` |
     | `touched` | by name, the meters that count different things |
     | `touches` | the names of those among them that count what the app says with `touch`, and nothing else |
+    | `naming` | limits that count what requests name, and of which none has named nothing yet |
     | `told` | meters read from a header of the response: (name in lower case, meter) |
     | `gauges` | what the limits of a decision measure, by their identities; kept here as they come up |
     | `dialect` | the dialect of all replies, "" where it depends on the path |
@@ -67,6 +71,7 @@ class Intake:
     reported: Mapping[str, Meter]
     touched: Mapping[str, Meter]
     touches: tuple[str, ...]
+    naming: list[Limit]
     told: tuple[tuple[bytes, Meter], ...]
     gauges: dict[tuple[int, ...], Any]
     dialect: str
@@ -98,6 +103,21 @@ class Intake:
                     return parameter
         return ""
 
+    def unnamed(self, call: Call, decision: Decision) -> None:
+        """Tell once of each limit that counts what requests name, and would meet this one if it named anything.
+
+        A source that is never there would else count nothing for ever, and nobody would know. What no route matches
+        has no parameters, and is not told of.
+        """
+        asked = {id(limit) for limit in decision.limits}
+        for limit in [one for one in self.naming if id(one) not in asked and call.route != UNROUTED]:
+            if (limit.applies is None or limit.applies(call)) and not call.values(limit.meter.things):
+                self.naming.remove(limit)
+                events.warning(
+                    "headgate.things.unnamed", limit=limit.id, source=limit.meter.things, route=call.route,
+                    decision=decision.id,
+                )  # fmt: skip
+
     def address(self, scope: Scope) -> str:
         """The network that is charged for this request."""
         client = scope.get("client")
@@ -121,7 +141,10 @@ def intake(policy: Policy) -> Intake:
         carriers=frozenset(source.header for source in way.key),
         forwarded=way.proxy_header if way.proxies else b"",
         network=lru_cache(ADDRESSES)(lambda peer, lines: client_network(peer, lines, way.proxies)),
-        body=unknown or policy.include_usage or any(source.startswith("body.") for source in deciding | counted),
+        body=unknown
+        or policy.include_usage
+        or _links_prompts(policy)
+        or any(source.startswith("body.") for source in deciding | counted),
         body_decides=any(source.startswith("body.") for source in deciding),
         once=frozenset(_headers(policy, deciding)),
         once_asked=frozenset([source.removeprefix("query.") for source in deciding if source.startswith("query.")]),
@@ -129,6 +152,7 @@ def intake(policy: Policy) -> Intake:
         reported={name: meter for name, meter in meters.items() if meter.source == "app"},
         touched={name: meter for name, meter in meters.items() if meter.things},
         touches=tuple([name for name, meter in meters.items() if meter.things == "app"]),
+        naming=[limit for limit in policy.limits if limit.meter.things not in {"", "app"}],
         told=tuple(
             (meter.source[len("header.") :].lower().encode("latin-1"), meter)
             for meter in meters.values()
@@ -137,6 +161,11 @@ def intake(policy: Policy) -> Intake:
         gauges={},
         dialect=policy.dialects[0][1] if policy.dialects[0][0] == "*" else "",
     )
+
+
+def _links_prompts(policy: Policy) -> bool:
+    """Whether the policy names prompts among what keys are linked by: they stand in the body."""
+    return policy.linking is not None and "prompts" in policy.linking.signals
 
 
 def _sources(policy: Policy) -> tuple[set[str], set[str], bool]:
@@ -152,7 +181,7 @@ def _sources(policy: Policy) -> tuple[set[str], set[str], bool]:
             # What is counted, and by which factor, is what is charged: it is not the caller's to hide.
             deciding.add(meter.things)
             deciding.add(meter.sum.by if meter.sum is not None else "")
-            counted.add(meter.reserve_from)
+            counted.update(meter.reserve_from, meter.reserve_times)
         unknown = unknown or opaque
     return deciding, counted, unknown
 

@@ -22,7 +22,9 @@ from headgate.asgi.identify import Intake, Wire, encoded, intake, paths_of
 from headgate.asgi.lifespan import lived
 from headgate.asgi.metering import SCOPE_KEY, Metered
 from headgate.asgi.metering.answer import Answer
+from headgate.asgi.metering.foreseen import Foreseen
 from headgate.asgi.metering.gauge import gauge
+from headgate.asgi.metering.metered import DENIED
 from headgate.asgi.metering.socket import Socket
 from headgate.asgi.preflight import Preflight, is_preflight
 from headgate.asgi.replies import Reply
@@ -30,7 +32,7 @@ from headgate.asgi.routes import routed, router_of
 from headgate.asgi.under_way import UnderWay
 from headgate.errors import HeadgateError
 from headgate.gate import Gate
-from headgate.quota.decision import Decision
+from headgate.quota.decision import Action, Decision
 from headgate.quota.identify import TwoCredentials
 from headgate.quota.match import CHOICES
 from headgate.quota.meter import MILLION
@@ -48,6 +50,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PREFIX, PEEK = "/headgate", 65_536
 """The settings' defaults, for a gate that is handed in without settings."""
+
+UNAVAILABLE = 503
 
 START_AGAIN = 1.0
 """Seconds after which a start that failed at a request is tried again: a policy is not compiled at every request."""
@@ -128,6 +132,7 @@ class HeadgateMiddleware:
                 await self.app(scope, let_in.unmetered, let_in.send)
             finally:
                 let_in.settled = True
+                let_in.observed(scope)
 
     async def _decided(self, scope: Scope, receive: Receive, send: Send) -> Metered | Preflight | Reply | None:
         """A request to serve and meter, a preflight, a reply to refuse it with, or None: it passes, it is none of
@@ -167,12 +172,20 @@ class HeadgateMiddleware:
         if reads.route:
             self._routed(call, scope)
         decision = await gate.admit(call)
+        if reads.naming:
+            reads.unnamed(call, decision)
         dialect = entry.dialects[reads.dialect or reads.policy.dialect_of(call.paths)]
         if not decision.allowed:
+            if gate.eye is not None:
+                status = UNAVAILABLE if decision.action is Action.UNAVAILABLE else DENIED
+                gate.eye.saw(reads.policy, call, scope, decision.now, status)
             return dialect.refused(decision, reads.policy)
-        if decision.lease and (watched := _watched(gate, reads, dialect, decision, call, scope, receive, send)):
-            return watched
-        return Metered(gate, reads, dialect, decision, receive, send)
+        metered = _watched(gate, reads, dialect, decision, call, scope, receive, send) if decision.lease else None
+        if metered is None:
+            metered = Metered(gate, reads, dialect, decision, receive, send)
+        if gate.eye is not None:
+            metered.call = call
+        return metered
 
     def _routed(self, call: Wire, scope: Scope) -> None:
         """Puts in what the app's router makes of the request, if there is one to ask."""
@@ -209,6 +222,7 @@ class HeadgateMiddleware:
                 await metered.finished(None)
         finally:
             under_way.ended(metered)
+            metered.observed(scope)
             await metered.settle()
 
     async def _started(self) -> _Entry:
@@ -337,7 +351,8 @@ def _watched(
         told = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
         scope["headers"] = [*told, (b"accept-encoding", b"identity")]
     asks = reads.policy.include_usage and found.reads
-    return Answer(gate, reads, dialect, decision, receive, send, head=scope["method"] == "HEAD", asks=asks, **more)
+    kind = Foreseen if found.sends else Answer
+    return kind(gate, reads, dialect, decision, receive, send, head=scope["method"] == "HEAD", asks=asks, **more)
 
 
 def _out_of_order(fault: Exception) -> Reply:

@@ -133,7 +133,7 @@ def _acceptance(root: Found) -> Acceptance | None:
 
 
 def _affiliated(root: Found, zone: str) -> tuple[tuple[Group, int], ...]:
-    """The declared groups. The first org that is listed names the group, so that its usage survives new members."""
+    """The declared groups. The first org that is listed gives the group its name."""
     linking = root.get("linking")
     entries = linking.each("affiliated") if linking is not None else []
     groups: list[tuple[Group, int]] = []
@@ -195,9 +195,10 @@ def _not_enforced(root: Found) -> tuple[str, ...]:
 
 
 def comes_later(root: Found, name: str) -> bool:
-    """Whether a section is there and has anything that is not acted upon."""
-    found = root.get(name)
-    return found is not None and not (name == "linking" and set(found.fields) == {"affiliated"})
+    """Whether a section is there and has anything that is not acted upon: of the ladder, any step but `pool`."""
+    if name == "ladder":
+        return any(step.value_of("do") != "pool" for step in root.each("ladder"))
+    return root.get(name) is not None
 
 
 def _versioned(policy: Policy) -> Policy:

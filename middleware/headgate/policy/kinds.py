@@ -154,8 +154,18 @@ RESERVE = Kind(
 
 def _reserve(text: str) -> int | str:
     if text[:1].isalpha() and words.is_source(text):
-        return words.source(text, ("body", "header", "query"))
+        return _announced(text)
     return literals.amount(text)
+
+
+ANNOUNCED = Kind(
+    "announcement", "a place where a request says it", "`body.X`, `header.X` or `query.X`: `body.n`",
+    "HG309", _text(r"(body|header|query)\..+"), lambda text: _announced(text),
+)  # fmt: skip
+
+
+def _announced(text: str) -> str:
+    return words.source(text, ("body", "header", "query"))
 
 
 APP_OR_HEADER = Kind(

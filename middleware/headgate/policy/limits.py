@@ -16,9 +16,15 @@ from headgate.policy.problem import Findings
 from headgate.policy.shape import Found
 from headgate.policy.values import Manner, by_plan, end_of, spelled_time
 from headgate.policy.words import is_source
+from headgate.quota.ahead import reserved
+from headgate.quota.facts import Call, Principal
 from headgate.quota.match import WHOLE, Condition, Limit
-from headgate.quota.meter import Meter
+from headgate.quota.meter import MILLION, Meter
 from headgate.quota.owner import Override, Value
+from headgate.quota.window import Max
+
+NOBODY = Call(Principal("", ""))
+"""A request that says nothing of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +109,39 @@ def _check_size(plan: str, leaf: Found, value: Value, found: Found, meter: Meter
                 "HG320", leaf.mark, f"the value 0 refuses every request of {whose}",
                 advice="if that is meant, say so: `deny: true`",
             )  # fmt: skip
-    elif not meter.known_before and (held := _least_held(meter)) > value.capacity:
-        frame.out.add(
+    elif not isinstance(value, Max):
+        _check_held(leaf, value.capacity, whose, meter, frame.out)
+
+
+def _check_held(leaf: Found, most: int, whose: str, meter: Meter, out: Findings) -> None:
+    """Whether what a request holds that announces nothing fits at all: of a sum, by each of its factors."""
+    held = {pattern: reserved(meter, NOBODY, factor) for pattern, factor in _factors(meter)}
+    if (least := min(held.values())) > most:
+        out.add(
             "HG414", leaf.mark,
-            f"meter `{meter.name}` reserves {held} for each request, and {value.capacity} is all that "
+            f"meter `{meter.name}` reserves {least} for each request, and {most} is all that "
             f"this ever grants: every request of {whose} would be refused",
         )  # fmt: skip
+        return
+    by = meter.sum.by if meter.sum is not None else ""
+    for pattern, amount in held.items():
+        if amount > most:
+            which = f"for each `{by}` of `{pattern}`" if pattern else f"for each `{by}` without a factor of its own"
+            out.add(
+                "HG414", leaf.mark,
+                f"meter `{meter.name}` reserves {amount} {which}, and {most} is all that this ever grants: every "
+                f"such request of {whose} would be refused",
+                advice="if that is meant, refuse them by a limit of their own: `when`, a value of 0 and `deny: true`",
+            )  # fmt: skip
 
 
-def _least_held(meter: Meter) -> int:
-    """What every request holds of a meter that does not announce less: of a sum, by the smallest factor."""
+def _factors(meter: Meter) -> list[tuple[str, int]]:
+    """The factors of a sum by their patterns, "" for the default, as far as any of them can decide."""
     if meter.sum is None:
-        return meter.reserve
-    factors = [factor for _, factor in meter.sum.factors]
-    return meter.sum.summed({part.name: part.reserve for part in meter.parts}, min([*factors, meter.sum.default]))
+        return [("", MILLION)]
+    factors = [*meter.sum.factors, ("", meter.sum.default)]
+    everything = next((at for at, (pattern, _) in enumerate(factors) if pattern.strip("*") == ""), len(factors))
+    return factors[: everything + 1]
 
 
 def _candidate(found: Found, manner: Manner, frame: Frame) -> dict[str, Value] | None:

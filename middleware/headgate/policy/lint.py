@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from headgate.document import Mark
 from headgate.nearest import nearest
+from headgate.policy import meter_lint
 from headgate.policy.checks import dated
 from headgate.policy.compile import comes_later
 from headgate.policy.compiled import Policy
@@ -49,6 +50,7 @@ def look(root: Found, policy: Policy | None, now: int, out: Findings) -> None:
         _chosen_by_caller(name, found, root, out)
         _tests(name, found, out)
     _patterns(root, out)
+    meter_lint.look(root, out)
     if policy is not None:
         _unused(root, out)
         _later(root, out)
@@ -171,9 +173,9 @@ def _patterns(root: Found, out: Findings) -> None:
 
 
 def _later(root: Found, out: Findings) -> None:
-    for name in ("linking", "ladder"):
-        if comes_later(root, name):
-            out.add("HG901", root.names[name], f"`{name}` is checked and not enforced yet: {ENGINES_LATER[name]}")
+    if comes_later(root, "ladder"):
+        later = ENGINES_LATER["ladder"]
+        out.add("HG901", root.names["ladder"], f"`ladder` is checked and not enforced in full yet: {later}")
     terms = root.get("terms")
     if terms is not None and terms.get("acceptance") is not None:
         nobody = ENGINES_LATER["acceptance"]

@@ -31,6 +31,13 @@ _IS_RATE = re.compile(r"([^/\s]+) ?/ ?([1-9][0-9]{0,9})?(s|min|m|h|d)")
 _IS_QUOTA = re.compile(rf"([^/\s]+) ?/ ?([1-9][0-9]{{0,2}})?({'|'.join(UNITS)})(s?)")
 _IS_PERCENT = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))?%")
 _IS_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,8})(?:\.([0-9]{1,6}))?")
+_NO_DECIMALS = {
+    r"[0-9]+\.[0-9]{7,}": "at most six decimals are counted",
+    r"[1-9][0-9]{9,}(\.[0-9]*)?": "999999999 is the most",
+    r"[0-9]+(\.[0-9]+)?[kMGT]": "it is written out, without letters for thousands",
+}
+"""Numbers that are none of ours, and why."""
+
 _WORD = re.compile(r"[a-zA-Z]+")
 
 
@@ -297,7 +304,7 @@ def decimal(text: str) -> int:
     """
     found = _IS_DECIMAL.fullmatch(text)
     if found is None:
-        raise Wrong("at most six decimals are counted") if re.fullmatch(r"[0-9]+\.[0-9]{7,}", text) else Wrong()
+        raise Wrong(next((why for form, why in _NO_DECIMALS.items() if re.fullmatch(form, text)), ""))
     return int(found[1]) * MILLION + int((found[2] or "").ljust(6, "0"))
 
 

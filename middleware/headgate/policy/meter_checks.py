@@ -39,7 +39,8 @@ def check(root: Found, names: Names, out: Findings) -> None:
                 "HG407", mark_of(root, "meters", name), f"nothing feeds the meter `{name}`",
                 advice="write `from: app`, `from: header.X`, `preset: …`, `distinct: …` or `sum: …`",
             )  # fmt: skip
-        _check_reserve(name, found, out)
+        if origin not in {"preset", "sum"}:
+            _check_reserve(name, found, out)
         _check_fields(found, origin, out)
         _check_sum(name, found, root, names, out)
     _check_presets(root, out)
@@ -47,8 +48,21 @@ def check(root: Found, names: Names, out: Findings) -> None:
 
 
 def _check_reserve(name: str, found: Found, out: Findings) -> None:
-    announced = isinstance(found.value_of("reserve"), str)
-    if found.has("reserve_default") and not announced and found.get("reserve") is not None:
+    named = found.each("reserve")
+    sources = [each for each in named if isinstance(each.value, str)]
+    for amount in named if len(named) > 1 else ():
+        if not isinstance(amount.value, str):
+            # Not a least that is held: a request that announces less would seem to hold this.
+            out.add(
+                "HG208", amount.mark, f"`{amount.text}` stands among the sources of `reserve`",
+                advice="write what a request holds that names none of them as `reserve_default`",
+            )  # fmt: skip
+    if found.has("reserve_times") and not found.has("reserve"):
+        out.add(
+            "HG208", found.names["reserve_times"], "`reserve_times` multiplies a `reserve`, and there is none",
+            advice="write `reserve`: what one answer may take",
+        )  # fmt: skip
+    if found.has("reserve_default") and not sources and found.get("reserve") is not None:
         out.add(
             "HG208", found.names["reserve_default"], "`reserve` is an amount already: `reserve_default` says nothing",
             advice="keep one of them",
@@ -58,10 +72,16 @@ def _check_reserve(name: str, found: Found, out: Findings) -> None:
             "HG208", found.names["reserve_default"], "`reserve_default` belongs to a `reserve` that names a source",
             advice="write `reserve: body.max_tokens` with it, or call it `reserve`",
         )  # fmt: skip
-    elif announced and not found.has("reserve_default"):
+    elif sources and not found.has("reserve_default"):
         out.add(
             "HG517", found.names["reserve"], f"a request that does not say it holds nothing of `{name}`",
             advice="write `reserve_default`: what such a request holds",
+        )  # fmt: skip
+    if name == "bytes_in" and (sources or found.has("reserve_times")):
+        field = "reserve" if sources else "reserve_times"
+        out.add(
+            "HG208", found.names[field], "a request tells its `bytes_in` by its `content-length`, not by a source",
+            advice="write an amount: `reserve` is held where there is no `content-length`",
         )  # fmt: skip
 
 
@@ -70,7 +90,7 @@ def _check_fields(found: Found, origin: str, out: Findings) -> None:
     if found.has("times") and origin != "sum":
         out.add("HG208", found.names["times"], "`times` multiplies a `sum`, and there is none")
     by_app = found.value_of("distinct") == "app"
-    for field in ("reserve", "reserve_default", "max", "overrun"):
+    for field in ("reserve", "reserve_default", "reserve_times", "max", "overrun"):
         if origin not in {"preset", "sum", "distinct"} or not found.has(field) or (by_app and field == "reserve"):
             continue
         advice = {

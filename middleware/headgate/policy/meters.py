@@ -34,13 +34,14 @@ def meters_of(root: Found, estimate: Estimate = BY_BYTES) -> dict[str, Meter]:
         source = _origin(found) or (meters[name].source if name in meters else "")
         if not source or found.has("preset") or found.has("sum"):
             continue
-        reserve = found.value_of("reserve", 0)
-        announced = isinstance(reserve, str)
+        named = [each.value for each in found.each("reserve")]
+        sources = tuple([value for value in named if isinstance(value, str)])
         meters[name] = Meter(
             name,
             source,
-            reserve=found.value_of("reserve_default", 0) if announced else reserve,
-            reserve_from=reserve if announced else "",
+            reserve=found.value_of("reserve_default", 0) if sources else sum(named),
+            reserve_from=sources,
+            reserve_times=tuple([each.value for each in found.each("reserve_times")]),
             most=found.value_of("max"),
             overrun=found.value_of("overrun", "finish"),
             estimate=estimate if source.startswith("preset.") else BY_BYTES,

@@ -133,9 +133,16 @@ METER = Record(
         ),
         "times": Field(TIMES, "a factor for the sum, chosen by a value of the request"),
         "reserve": Field(
-            Leaf(k.RESERVE), "held before serving: an amount, or where the request says it", default="0"
+            Many(Leaf(k.RESERVE), alone=True),
+            "held before serving: an amount, or where the request says it; of several sources the largest counts",
+            default="0",
         ),
         "reserve_default": Field(Leaf(k.AMOUNT), "held where the request does not say it"),
+        "reserve_times": Field(
+            Many(Leaf(k.ANNOUNCED), alone=True),
+            "where the request says how many answers it wants: held as many times; of several the largest counts",
+            default="once",
+        ),
         "max": Field(Leaf(k.AMOUNT), "the most that one request can be charged"),
         "overrun": Field(
             Words(
@@ -475,8 +482,7 @@ POLICY = Record(
 )
 
 ENGINES_LATER = {
-    "linking": "keys are not judged yet; of `linking`, only `affiliated` is enforced",
-    "ladder": "no step is taken yet",
+    "ladder": "of its steps, only `pool` is taken",
     "acceptance": "nobody is asked yet to accept terms",
 }
 """Sections that are read and checked in full, and not acted upon by this version."""

@@ -293,8 +293,10 @@ NUMBERS: dict[str, Number] = {
     ),
     "HG414": _error(
         "More is reserved than the limit ever grants",
-        "Every request would be refused: what is held before serving does not fit even when nothing is used.",
-        "Make `reserve` (or `reserve_default`) smaller, or the value larger.",
+        "Every request would be refused, or every one that a factor of a sum is for: what is held before serving "
+        "does not fit even when nothing is used.",
+        "Make `reserve` (or `reserve_default`) smaller, or the value larger. Whoever is to get nothing of a dear "
+        "model is refused by a limit of its own: `when: {model: big-*}`, a value of 0 and `deny: true`.",
     ),
     "HG415": _error(
         "Orgs that are both this and that",
@@ -468,6 +470,29 @@ NUMBERS: dict[str, Number] = {
         "A header of the response says the whole amount at its beginning. While the response runs nothing more is "
         "counted, so that no limit is reached in the middle.",
         "Delete `overrun`. Amounts that grow are `bytes_out`, a preset's tokens, and what an app reports.",
+    ),
+    "HG521": _warning(
+        "A meter that never counts",
+        "`max` is 0, or so are all the weights of a sum, or all its factors: whatever a request takes comes to 0, "
+        "and no limit on the meter is ever reached.",
+        "Correct the number, or delete the meter and its limits.",
+    ),
+    "HG522": _warning(
+        "A concurrency limit on a meter that is no count of requests",
+        "A `max` gives out places: each request under way takes one, whatever its tokens, rows or bytes come to. The "
+        "meter's amounts are neither held nor counted.",
+        "Write `meter: streams` (or `requests`). To bound amounts, use `rate`, `quota`, `rolling` or `total`.",
+    ),
+    "HG523": _warning(
+        "Things that a route does not name",
+        "`distinct: path.X` counts the parameter X of the route, and a route under `when` has no such parameter: its "
+        "requests name no thing, and so ask nothing of the limit.",
+        "Write the parameter as the route calls it, or take the route out of `when`.",
+    ),
+    "HG524": _warning(
+        "A factor that nothing chooses",
+        "`times` names `by` what to choose, and gives no factor for any value of it: all requests get the default.",
+        "Add factors (`big-*: 4`), or multiply the weights and delete `times`.",
     ),
     # Notes
     "HG901": _note(

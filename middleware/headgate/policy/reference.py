@@ -67,6 +67,13 @@ and `bytes_out` (of bodies), `messages` (what a caller sends over a WebSocket). 
 response ends: until then `reserve` is held, and what was used is charged in its place. A request that is not served
 is not charged; one whose client hangs up is charged for what was sent.
 
+**`reserve`** is an amount, or where the request announces one. Of several sources the largest that is named counts,
+for nobody knows which of them the app goes by:
+`reserve: [body.max_completion_tokens, body.max_tokens, body.max_output_tokens]`. A request that names none of them
+holds `reserve_default`. `reserve_times: [body.n, body.best_of]` says how many answers are wanted: as many times that
+much is held, of several sources the largest number. A value that is no whole number counts as not named. What is
+held is never more than `max`. Who announces less than is used owes the rest.
+
 **Presets.** `openai-usage` reads chat completions, Responses and embeddings, `anthropic-usage` messages, as whole
 bodies and as streams. `input_tokens` is all input, `cached_tokens` the part of it that came from a cache;
 `output_tokens` is all output, `reasoning_tokens` the part of it that was thought. A response with an error (4xx,
@@ -96,7 +103,9 @@ it is the union of what its orgs have taken. Only keyed digests are kept.
 
 **`overrun`.** When a limit is reached in the middle of a response, `finish` lets it end, and what goes beyond is
 debt; `cut` ends it there: a stream of events with the error of its `dialect`, a WebSocket with close code 1008,
-anything else by breaking off, so that it never looks whole.
+anything else by breaking off, so that it never looks whole. Where bytes are cut, a body of more than 4 KiB whose
+size is known (its `content-length`, a file, one that comes as a whole) is held before it begins, and refused if it
+does not fit. What is used after a cut all the same (the end of an event, what the endpoint reports of it) is debt.
 
 **`dialect`.** Of a map by route the first pattern that matches any form of the path counts, `default` where none
 does.

@@ -37,6 +37,7 @@ class Reader(Protocol):
     | `usage` | what was reported so far |
     | `complete` | that is final: the answer has ended |
     | `text` | bytes of text generated since the output was last reported: content, reasoning, arguments of tools |
+    | `lost` | it is not what its type says, so that nothing is known of it |
     | `said` | that text, for whoever counts it; None where nobody wants it |
     """
 
@@ -46,6 +47,8 @@ class Reader(Protocol):
     def complete(self) -> bool: ...  # noqa: D102
     @property
     def text(self) -> int: ...  # noqa: D102
+    @property
+    def lost(self) -> bool: ...  # noqa: D102
     @property
     def said(self) -> Said | None: ...  # noqa: D102
 
@@ -94,6 +97,11 @@ class Whole:
         """Bytes of generated text; 0 once the output is reported, which is all of it."""
         return self._skim.text if self.usage.output is None else 0
 
+    @property
+    def lost(self) -> bool:
+        """It is no object (a list, UTF-16, no JSON at all), and nothing was reported before that showed."""
+        return self._skim.failed and self._report is None
+
     def fed(self, data: bytes | memoryview) -> None:
         """Read on."""
         self._skim.fed(data)
@@ -117,6 +125,9 @@ class Whole:
 class Streamed(Events):
     """A stream: reports are put together, the last word on each number wins."""
 
+    lost = False
+    """Of a stream each event is read for itself: what is none of ours is passed over."""
+
     __slots__ = ("_counts", "_frame", "_frames", "complete", "text", "usage")
 
     def __init__(self, said: Said | None = None) -> None:
@@ -132,18 +143,20 @@ class Streamed(Events):
         """Read on."""
         if type(data) is not bytes or self._open or not self._frames:
             return super().fed(data)
-        if self._frame is not None and (size := self._frame.size(data)) >= 0:
-            self._frames = FRAMES
+        event = self._first + data if self._first else data
+        if self._frame is not None and (size := self._frame.size(event)) >= 0:
+            self._frames, self._first = FRAMES, b""
             if size:
-                self._framed_text(data, size)
+                self._framed_text(event, size)
             return None
         super().fed(data)
-        self._framed(data)
+        if not self._first:
+            self._framed(event)
         return None
 
     def fed_all(self, parts: Sequence[bytes]) -> None:
         """Read on. Events that differ in their words alone are known together by a few comparisons."""
-        if self._frame is not None and self._frames and not self._open and len(parts) > 1:
+        if self._frame is not None and self._frames and not self._open and not self._first and len(parts) > 1:
             data = b"".join(parts)
             size = self._frame.sizes(data, len(parts))
             if size >= 0:

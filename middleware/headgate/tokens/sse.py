@@ -4,8 +4,9 @@ Law: what an event's data is follows the standard (WHATWG HTML, 9.2.6): lines en
 lines are one text with LF between, comments and other fields are passed over, a byte order mark may come first, and
 an event without its empty line is none. However the bytes are cut, the same data comes out.
 
-An event that comes in one piece is not copied: `whole` is told where in it the data is. Of one that does not, at most
-`HELD` bytes are kept; a longer one is skimmed as it passes, and so is one that comes whole.
+An event that comes in one piece is not copied: `whole` is told where in it the data is. One in two is put together.
+Of one in more pieces at most `HELD` bytes are kept; a longer one is skimmed as it passes, and so is one that comes
+whole.
 
 What follows a line end is never looked at before it is there: the LF that a CR may have is passed over with the empty
 lines that may stand before any event.
@@ -42,12 +43,13 @@ class Events:
     bytes of data, `skimmed` with the others. `said`: is told the generated text, by the subclass; None where nobody
     wants it."""
 
-    __slots__ = ("_any", "_begun", "_cr", "_data", "_held", "_open", "_skim", "_start", "said")
+    __slots__ = ("_any", "_begun", "_cr", "_data", "_first", "_held", "_open", "_skim", "_start", "said")
 
     def __init__(self, said: Said | None = None) -> None:
         self.said = said
         self._start: bytes | None = b""  # what has come, while it may be part of a byte order mark
-        self._open = False  # within an event
+        self._first = b""  # an event's first piece, of which no line ends in CR, as long as there is no second one
+        self._open = False  # within an event that comes line by line
         self._begun = b""  # a line's first bytes, while they do not tell what it is
         self._data: bool | None = None  # whether the line is data, once that is known
         self._cr = False  # the last line ended in CR, to which an LF may belong
@@ -71,6 +73,9 @@ class Events:
             return
         if self._start is not None:
             data = self._marked(self._start + data)
+        joins = not self._first  # one piece is waited for, not any number of them
+        if not joins:
+            data, self._first = self._first + data, b""
         at, size = 0, len(data)
         if self._open:
             at = self._lines(data, 0)
@@ -93,7 +98,12 @@ class Events:
                 at = found.end()
             else:
                 between = NOTHING(data, at)
-                at = between.end() if between is not None and between.end() > at else self._lines(data, at)
+                if between is not None and between.end() > at:
+                    at = between.end()
+                elif (joins or at) and not with_cr and size - at <= HELD and data.find(b"\n\n", at) < 0:
+                    self._first, at = data[at:], size
+                else:
+                    at = self._lines(data, at)
 
     def _marked(self, data: bytes) -> bytes:
         """What comes after the byte order mark; nothing while it is not known whether there is one."""

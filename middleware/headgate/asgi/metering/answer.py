@@ -14,9 +14,10 @@ from typing import Any
 
 from headgate.asgi.body import Replayed
 from headgate.asgi.metering.asking import asked
-from headgate.asgi.metering.cutting import BROKEN, LONGEST_REST, TAIL, CutOff, caused, rest_of_event
+from headgate.asgi.metering.cutting import BROKEN, LONGEST_REST, NO_WAIT, TAIL, CutOff, caused, rest_of_event
 from headgate.asgi.metering.estimating import ASKED
 from headgate.asgi.metering.gauge import GOOD, Known
+from headgate.asgi.metering.heading import NOT_TOLD, amount_told, heading_of
 from headgate.asgi.metering.metered import Message
 from headgate.asgi.metering.sizes import FILES
 from headgate.asgi.metering.watched import Watched
@@ -28,19 +29,6 @@ from headgate.tokens import KEPT, Hiding, Reader, Said, Usage, reader
 
 FAILED = 500
 """The status from which on a response is what a framework makes of an exception that it does not know."""
-
-EVENTS = b"text/event-stream"
-
-MUTE = (
-    b"image/",
-    b"audio/",
-    b"video/",
-    b"font/",
-    b"application/octet-stream",
-    b"application/pdf",
-    b"application/zip",
-)
-"""Types of what is no text, of which no tokens can be estimated."""
 
 TOGETHER = 8_192
 """Bytes of parts that have been sent and are read together later, at most: what they report counts by then, and so
@@ -58,8 +46,8 @@ class Answer(Watched):
     """
 
     __slots__ = (
-        "_ahead", "_done", "_events", "_head", "_hides", "_hiding", "_look_at", "_look_at_text", "_over", "_reader",
-        "_replaced", "_seen", "_tail", "_told", "_unread", "_whole", "asks",
+        "_ahead", "_done", "_events", "_head", "_hides", "_hiding", "_length", "_look_at", "_look_at_text", "_over",
+        "_reader", "_replaced", "_seen", "_tail", "_told", "_unread", "_whole", "asks",
     )  # fmt: skip
 
     def __init__(self, *given: Any, head: bool, asks: bool = False, **more: Any) -> None:
@@ -69,6 +57,7 @@ class Answer(Watched):
         self._hides = False  # the usage that a stream tells was asked for by us, and is not the client's to see
         self._hiding: Hiding | None = None
         self._events = False  # a stream of events that can be ended with one of ours
+        self._length = 0  # bytes that the body is to have, as far as that is told
         self._done = False  # whatever else the app sends is dropped
         self._whole = False  # the response has ended as it should
         self._look_at = self._look_at_text = 0
@@ -135,7 +124,10 @@ class Answer(Watched):
             self._counted(self._reader)
 
     def _counted(self, read: Reader) -> None:
-        """Count what was said, where no more of it is kept."""
+        """Count what was said, where no more of it is kept. What is lost cannot be read: its bytes count."""
+        if read.lost:
+            self._reader = self.passed.reader = None
+            self.passed.stirred = True
         if read.said is not None and len(read.said.kept) >= KEPT:
             self.gauge.estimating.said(read.said)
 
@@ -149,17 +141,34 @@ class Answer(Watched):
         """The app's `send`. Not a coroutine where nothing waits: the server's own is handed on."""
         kind = message["type"]
         if self._done:
-            return dropped()
+            return self._dropped(message)
         if kind == "http.response.body":
             return self._body(message)
         if kind == "http.response.start":
             if isinstance(self.verdict, Denied) and message["status"] >= self._replaced:
                 return self._refused(self.verdict.decision)
-            message = self._begun(message)
-        elif kind in FILES and not self._head:
-            self.passed.bytes_out += FILES[kind](message)
-            self._whole = True
+            return self._started(self._begun(message), self._length)
+        if kind in FILES and not self._head:
+            return self._file(message, FILES[kind](message))
         return self._send(message)
+
+    def _dropped(self, message: Message) -> Awaitable[None]:
+        """Nobody gets it."""
+        return dropped()
+
+    def _started(self, message: Message, length: int) -> Awaitable[None]:
+        """The start is sent. `length`: bytes that the body is to have, as far as that is told."""
+        return self._send(message)
+
+    def _file(self, message: Message, size: int) -> Awaitable[None]:
+        """A part of `size` bytes that the server takes from a file."""
+        self.passed.bytes_out += size
+        return self._sent(message)
+
+    def _sent(self, message: Message) -> Awaitable[None]:
+        """A part is sent, and that may have been all."""
+        self._whole = not message.get("more_body", False)
+        return self._last(message) if self._whole else self._send(message)
 
     def _begun(self, message: Message) -> Message:
         """The response's start: what its headers tell, and how its body is to be read."""
@@ -177,24 +186,25 @@ class Answer(Watched):
         return super()._begun(message)
 
     def _read(self, headers: dict[bytes, bytes], trailers: bool) -> None:
+        passed = self.passed
         for name, meter in self._intake.told:
             if name in headers:
-                text = headers[name].strip()
-                if text.isdigit() and len(text) < 16:
-                    self.passed.told[meter.name] = int(text)
+                amount = amount_told(headers[name])
+                if amount != NOT_TOLD:
+                    passed.told[meter.name] = amount
                 else:
-                    # What is no number counts as not told.
                     events.warning("headgate.meter.unread", meter=meter.name, decision=self.decision.id)
-        kind = headers.get(b"content-type", b"")
-        self.passed.mute = kind.lower().startswith(MUTE)
-        packed = headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}
-        plain = kind.partition(b";")[0].strip().lower() == EVENTS and not packed
-        self._events = plain and b"content-length" not in headers and not trailers
-        if self.gauge.reads and self.passed.served and not self._head:
-            said = Said() if self.gauge.counts("output_tokens") else None
-            self._reader = self.passed.reader = reader(kind.decode("latin-1"), packed, said)
-        if self._hides and plain:
+        told = heading_of(passed.status, headers)
+        passed.mute = told.mute
+        self._events = told.events and b"content-length" not in headers and not trailers
+        if self._hides and told.events:
             self._hiding = Hiding()
+        if not passed.served or self._head:
+            return
+        if self.gauge.reads:
+            said = Said() if self.gauge.counts("output_tokens") else None
+            self._reader = passed.reader = reader(told.kind, told.packed, said)
+        self._length = max(0, told.length)
 
     def _body(self, message: Message) -> Awaitable[None]:
         """Count a part of the body, and send it: the first one at once, and the others as soon as they are held."""
@@ -215,39 +225,41 @@ class Answer(Watched):
         passed = self.passed
         if self._head or passed.gone:
             return self._on(message)
+        self._read_up()
         read, first, before = self._reader, not passed.bytes_out, None
         if read is not None:
-            self._read_up()
             before = read.usage, read.complete, read.text, read.said and read.said.copy()
             read.fed(body)
             if not more:
                 read.fed(b"\n\n")  # a last event may lack its empty line
             self._counted(read)
+            read = self._reader
         if self._hiding is not None:
             body = self._hiding.fed(body) if more else self._hiding.fed(body) + self._hiding.closed()
             if more and not body:
                 return dropped()
             message = {**message, "body": body}
         passed.bytes_out += len(body)
-        if not first and (more or (body and self.gauge.cuts)):
-            # Not at the first part, which may be all that there is: nothing more would be used of what was asked for.
+        waits = not first or (self.gauge.sends and passed.served and len(body) > NO_WAIT)
+        if waits and (more or (body and self.gauge.cuts)):
+            # Of a first part bytes alone: it may be all that there is, and of what else it used no more would be.
             due = passed.bytes_out >= self._look_at or passed.stirred
             if read is not None and not due:
                 due = read.text >= self._look_at_text or read.usage is not self._seen
-            if due and self._looked(more):
+            if due and self._looked(more, first):
                 self._ahead = 0
-                return self._waited(message, before)
+                return self._waited(message, before, len(body), first)
             self._ahead = self._room() if more else 0
         return self._on(message)
 
-    def _looked(self, more: bool) -> bool:
-        """Whether what was counted must be had before it passes; if not, and if there is more to come, that is asked
-        for where it is time to."""
+    def _looked(self, more: bool, sent_only: bool) -> bool:
+        """Whether what was counted must be had before it passes, or, `sent_only`, what was counted in bytes; if not,
+        and if there is more to come, that is asked for where it is time to."""
         passed, growth, read = self.passed, self.growth, self._reader
         passed.stirred = False
         if read is not None and read.usage is not self._seen:
             self._seen, self._told = read.usage, self._told + 1
-        reported = read is not None and read.complete
+        reported = sent_only or (read is not None and read.complete)
         if growth.exhausted(self.amounts(), reported) is not None:
             return True
         if not more:
@@ -271,22 +283,24 @@ class Answer(Watched):
         if self._events:
             body = message.get("body", b"")
             self._tail = bytes(body[-TAIL:]) if len(body) >= TAIL else (self._tail + bytes(body))[-TAIL:]
-        self._whole = not message.get("more_body", False)
-        return self._send(message)
+        return self._sent(message)
 
-    async def _waited(self, message: Message, before: tuple[Usage, bool, int, Said | None] | None) -> None:
-        """Send a part once it is held. Raises CutOff where a limit refuses to hold it; then it is not counted."""
+    async def _waited(
+        self, message: Message, before: tuple[Usage, bool, int, Said | None] | None, size: int, sent_only: bool
+    ) -> None:
+        """Send a part of `size` bytes once it is held. Raises CutOff where a limit refuses to hold it; then it is not
+        counted."""
         passed, body, used = self.passed, bytes(message.get("body", b"")), self.amounts()
-        passed.bytes_out -= len(body)
+        passed.bytes_out -= size
         passed.reader = Known(*before) if before is not None else None
-        refused = await self.growth.had(used, self._reader is not None and self._reader.complete)
+        refused = await self.growth.had(used, sent_only or (self._reader is not None and self._reader.complete))
         rest = None if refused is None else self._rest(body)
         if refused is not None and rest is not None:
             fault = self.cut_by(refused)
             await self._ended(refused, rest)
             raise fault
         passed.reader = self._reader
-        passed.bytes_out += len(body)
+        passed.bytes_out += size
         await self._on(message)
 
     def _rest(self, body: bytes) -> bytes | None:

@@ -25,6 +25,11 @@ LONGEST_REST = 4_096
 """Bytes that are let through to the end of an event: whoever writes longer ones has the last of them cut in two."""
 
 
+NO_WAIT = 4_096
+"""Bytes of a body that are never kept waiting for the store, if they are all of it or its first part: an answer of a
+few words begins as soon as the app lets it. Where more of a body is known before it is sent, all of it is held."""
+
+
 class CutOff(Denied, OSError):
     """Told to an app whose response has reached a limit in the middle: nobody reads what it sends any more."""
 

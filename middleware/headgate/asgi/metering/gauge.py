@@ -114,7 +114,8 @@ class Passed:
             return {}
         reader = self.reader
         if reader is None:
-            # Packed, or no JSON: an estimate of all that came and went. Before the first byte only the question is.
+            # Packed, or no object of JSON: an estimate of all that came and went; before the first byte, of the
+            # question alone.
             return {"input_tokens": self._asked(by), "output_tokens": 0 if self.mute else by.of(self.bytes_out)}
         found = {name: getattr(reader.usage, field) or 0 for name, field in METERS.items()}
         if reader.usage.input is None:
@@ -141,6 +142,7 @@ class Gauge:
 
     `meters`: of which amounts are held, by name. `reads`: whether any counts tokens. `told`: those that a header of
     the response tells. `sums`: those that add up others. `texts`: whether bytes count, so that texts need encoding.
+    `cuts`: whether any may end a response; `bounds`, `sends`: whether bytes that come, or that go, may.
     `estimating`: what stands in for tokens that nobody reports.
     """
 
@@ -152,6 +154,7 @@ class Gauge:
     parts: Mapping[str, Meter]
     cuts: bool
     bounds: bool
+    sends: bool
     estimating: Estimating
 
     def amounts(self, passed: Passed, factors: Mapping[str, int], held: Mapping[str, int]) -> dict[str, int]:
@@ -163,7 +166,7 @@ class Gauge:
         parts = self.parts
         tokens = passed.tokens(self.estimating).items() if self.reads else ()
         for name, amount in tokens:
-            if name in parts and parts[name].source != "app":
+            if name in parts and parts[name].source.startswith("preset."):
                 used[name] = parts[name].bounded(amount)
         for name, amount in passed.reported.items():
             if name in parts:
@@ -186,7 +189,9 @@ class Gauge:
         """The most (millionths of a unit) by which a meter grows by a byte that is sent, and by one of generated
         text. Of other tokens than the output's more is known only by a report, and of other meters only by what the
         endpoint says."""
-        a_letter = self.estimating.a_byte
+        said_by = self.parts.get("output_tokens")
+        estimated = said_by is not None and said_by.source.startswith("preset.")
+        a_letter = self.estimating.a_byte if estimated else 0
         if meter.sum is None:
             return (MILLION if meter.source == "bytes_out" else 0), (a_letter if meter.name == "output_tokens" else 0)
         weights = meter.sum.weights
@@ -211,7 +216,13 @@ def gauge(decision: Decision) -> Gauge | None:
         cuts=any(meter.overrun == "cut" for meter in meters.values()),
         estimating=estimating(next((p.estimate for p in parts.values() if p.source.startswith("preset.")), BY_BYTES)),
         bounds=any(meter.overrun == "cut" and meter.source in {"bytes_in", "sum"} for meter in meters.values()),
+        sends=any(meter.overrun == "cut" and _sent(meter) for meter in meters.values()),
     )
+
+
+def _sent(meter: Meter) -> bool:
+    """Whether bytes that are sent count."""
+    return meter.source == "bytes_out" or (meter.sum is not None and meter.sum.weights.get("bytes_out", 0) > 0)
 
 
 def _parts(meters: Iterable[Meter]) -> list[Meter]:

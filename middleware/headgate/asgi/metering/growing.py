@@ -100,6 +100,12 @@ class Growth:
                 return refused
         return None
 
+    async def foreseen(self, more: Mapping[str, int]) -> Decision | None:
+        """Hold what is sure to be used, by meter, of those that would else be cut; the verdict, if it may not be."""
+        cut = {held.name for held in self.helds if held.cuts}
+        async with self.spending:
+            return await self.secured({name: units for name, units in more.items() if name in cut})
+
     def used(self, meter: str) -> int:
         """What the response has used of a meter by now."""
         return self._amounts().get(meter, 0)

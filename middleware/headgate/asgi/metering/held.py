@@ -1,7 +1,8 @@
 """What is held of one meter for one response.
 
-Law: the hold grows before it is needed, and no unit that is cut off is charged. What is estimated, or may finish as
-it likes, is *extended*: settled once, at the end. What is counted as it passes and may be cut is *turned over*: what
+Law: the hold grows before it is needed, and no unit that is cut off is charged; what was used all the same after a
+limit had refused to hold more is owed. What is estimated, or may finish as it likes, is *extended*: settled once, at
+the end. What is counted as it passes and may be cut is *turned over*: what
 was used is settled while the stream lives, so that it drains from a rate, and things that were handed out before are
 told from new ones. The next part is held before the last one is settled, for whatever was used beyond it is settled
 under it, too; only where the response would else end here, it is settled first.
@@ -38,6 +39,11 @@ FACTS = frozenset({"bytes_in", "bytes_out", "messages", "app"})
 
 MANY_THINGS = MOST_THINGS * PART // WHOLE
 """Things after which they are settled: more than `MOST_THINGS` cannot be named at once."""
+
+
+PAUSES = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Seconds before each further try of a store that did not answer, behind the response; then what little was used
+after a cut is let go."""
 
 
 class Part(NamedTuple):
@@ -141,9 +147,16 @@ class Held:
         return None
 
     async def heard(self, used: int) -> None:
-        """Ask once more whether a part is settled of which that is not known."""
+        """Ask once more whether a part is settled of which that is not known. If nobody answers, that very part is
+        settled until somebody does, and what was used since is owed."""
         if self._unheard is not None:
             await self._ask(self._needed(used, used))
+        if self._unheard is not None:
+            part, own = self._unheard, self._own()
+            self._unheard = None
+            self._on(part, own, 0)
+            self.bare = True
+            await self._gate.settle(own, part.used, part.things)
 
     async def lightened(self) -> None:
         """Settle things until the rest can be named at once; what is refused meanwhile stays."""
@@ -155,9 +168,38 @@ class Held:
     async def settled(self, used: int, owed: int, things: Things) -> None:
         """Settle a reservation of its own: `used` in all, of which `owed` units of a meter that counts things could
         not be named."""
-        if self.part is not None and not self.over:
-            since = owed if self.name in self._growth.touched else used - self.base
-            await self._gate.settle(self.part, {self.name: max(0, since)}, things)
+        if self.part is None:
+            return
+        since = max(0, owed if self.name in self._growth.touched else used - self.base)
+        if not self.bare:
+            await self._gate.settle(self.part, {self.name: since}, things)
+        elif since or things.get(self.name):
+            await self._owed(self.part, since, things)
+
+    async def _owed(self, part: Decision, since: int, things: Things) -> None:
+        """Settle what was used of a meter of which nothing is held any more: the end of an event that was cut, or
+        what the endpoint reports when it is told so."""
+        if await self._charged(part, since, things):
+            behind(asyncio.get_running_loop(), self._charged_later(part, since, things))
+
+    async def _charged_later(self, part: Decision, since: int, things: Things) -> None:
+        fault: StoreError | None = None
+        for pause in PAUSES:
+            await asyncio.sleep(pause)
+            fault = await self._charged(part, since, things)
+            if fault is None:
+                return
+        events.error("headgate.settle.failed", decision=part.id, reason=str(fault))
+
+    async def _charged(self, part: Decision, since: int, things: Things) -> StoreError | None:
+        """Hold what was used, whatever is left, and settle it; the fault of a store that does not answer."""
+        try:
+            held = await self._gate.turn_over(part, None, NO_THINGS, since, owed=True)
+        except StoreError as fault:
+            return fault
+        if held.part is not None:
+            await self._gate.settle(held.part, {self.name: since}, things)
+        return None
 
     # What the store is asked.
 
@@ -219,9 +261,11 @@ class Held:
             await self._cut_short(used, used)
             return
         async with self._growth.lock:
-            own, step = self._own(), self._next(used - self.base)
+            # What was asked for before it is used stays held.
+            due = max(0, self.spent - (used - self.base))
+            own, step = self._own(), max(due, self._next(used - self.base))
             got = self._noted(await self._gate.turn_over(own, None, NO_THINGS, step))
-            if 0 < got.left < step:
+            if 0 < got.left < step and due <= got.left:
                 step = got.left
                 got = self._noted(await self._gate.turn_over(own, None, NO_THINGS, step))
             if got.part is None:
@@ -229,6 +273,7 @@ class Held:
             part = self._taken(used)
             settled = self.bare
             self._on(part, got.part, step)
+            self.spent = due
             if not settled:
                 await self._gate.settle(own, part.used, part.things)
 

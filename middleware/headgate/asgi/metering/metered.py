@@ -1,15 +1,16 @@
 """One request under way, of which nothing more than a place at a time is held: told its limits, renewed, settled.
 
 Law: what was granted is settled once, however the request ends (an answer, an exception, a client that went away, a
-task that was cancelled, a coroutine that was closed), by what is known then. Slots and methods instead of closures:
-this is the hot path.
+task that was cancelled, a coroutine that was closed), by what is known then. A place is the response's and not the
+app's: it is free when the last part has been sent, though the app goes on for itself. Slots and methods instead of
+closures: this is the hot path.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from headgate.asgi.dialects import NAMES, Dialect, merged
@@ -19,7 +20,9 @@ from headgate.errors import Denied, IdentityError
 from headgate.gate import Gate
 from headgate.nearest import suggestion
 from headgate.quota.decision import Decision
+from headgate.quota.facts import Call
 from headgate.quota.meter import checked
+from headgate.quota.under_way import placeless, places
 from headgate.telemetry import events
 
 Message = MutableMapping[str, Any]
@@ -33,16 +36,44 @@ adding = threading.Lock()
 """Endpoints that are not async run in threads, and an addition is a read and a write."""
 
 
+SOON = 0.01
+"""Seconds that an app may take to end once its last part has been sent: nearly all do at once, and then all that it
+held is settled by one command, and no timer runs. The places of one that has work left are freed by a command of
+their own."""
+
+
+MOST_SEEN = 512
+"""Things of one request that are looked at to link keys: a page of records."""
+
+SWITCHED, DENIED, FAILED = 101, 429, 500
+"""How a request counts as answered that ended without a status: a WebSocket, one that was refused in the middle, one
+whose app failed or whose client went away before."""
+
+
 class Metered:
     """One request under way: the app's `send`, and what the endpoint may say of it.
 
-    `verdict`: what a limit has refused it in the middle, if one has.
+    `verdict`: what a limit has refused it in the middle, if one has. `call`: what it asked, where linked keys are
+    looked for; `seen`: the things that were handed out then; `status`: how it was answered, 0 before that.
     """
 
     asks = False
     """Whether its stream is to be asked for its usage before the app is."""
 
-    __slots__ = ("_dialect", "_intake", "_send", "decision", "gate", "settled", "unmetered", "verdict")
+    __slots__ = (
+        "_dialect",
+        "_freeing",
+        "_intake",
+        "_send",
+        "call",
+        "decision",
+        "gate",
+        "seen",
+        "settled",
+        "status",
+        "unmetered",
+        "verdict",
+    )
 
     def __init__(
         self, gate: Gate, intake: Intake, dialect: Dialect, decision: Decision, receive: Receive, send: Send
@@ -52,8 +83,12 @@ class Metered:
         self.unmetered = receive
         self.settled = False
         self.verdict: Denied | None = None
+        self.call: Call | None = None
+        self.status = 0
+        self.seen: Sequence[str] = ()
         self._intake = intake
         self._dialect = dialect
+        self._freeing: asyncio.TimerHandle | None = None
         self._send = send
 
     @property
@@ -69,10 +104,36 @@ class Metered:
         """The app's `send`. Not a coroutine: the server's own is handed on, so that no message pays for one more."""
         if message["type"] == "http.response.start":
             message = self._begun(message)
+        elif self.decision.lease and not message.get("more_body", False):
+            return self._last(message)
         return self._send(message)
+
+    async def _last(self, message: Message) -> None:
+        """Send the last part. Then its places are free, whatever the app still does."""
+        await self._send(message)
+        if not self.settled:
+            asyncio.get_running_loop().call_soon(self._goes_on)
+
+    def _goes_on(self) -> None:
+        """The app has not ended with its response. It may just take a turn or two."""
+        if not self.settled and self._freeing is None:
+            self._freeing = asyncio.get_running_loop().call_later(SOON, self._freed)
+
+    def _freed(self) -> None:
+        """Give back the places, for the app goes on without a client. Amounts are held until it is known what was
+        used."""
+        taken = places(self.decision)
+        if taken.demands and not self.settled:
+            self.without_places()
+            behind(asyncio.get_running_loop(), self.gate.settle(taken, {}))
+
+    def without_places(self) -> None:
+        """From here on it holds amounts alone."""
+        self.decision = placeless(self.decision)
 
     def _begun(self, message: Message) -> Message:
         """The response's start with our headers, in a list of its own: the app may keep the one it gave."""
+        self.status = message["status"]
         headers = list(message.get("headers", ()))
         try:
             fields = self._dialect.fields(self.decision)
@@ -117,7 +178,17 @@ class Metered:
         if self.settled:
             events.warning("headgate.charge.late", meters=[meter], decision=self.decision.id)
             return
+        if self.call is not None and len(self.seen) < MOST_SEEN:
+            things = list(things)
+            self.seen = [*self.seen, *things[:MOST_SEEN]] if self.seen else things[:MOST_SEEN]
         self.handed(things, meter)
+
+    def observed(self, scope: MutableMapping[str, Any]) -> None:
+        """Leave what is seen of it, now that it has ended, to who links keys; where nobody does, `call` is None."""
+        eye = self.gate.eye
+        if self.call is not None and eye is not None:
+            unsaid = DENIED if self.verdict is not None else SWITCHED if scope["type"] == "websocket" else FAILED
+            eye.saw(self._intake.policy, self.call, scope, self.decision.now, self.status or unsaid, self.seen)
 
     def handed(self, things: Iterable[str], meter: str) -> None:
         """Count what was handed out. No limit of this request does."""
@@ -163,6 +234,8 @@ class Metered:
     def ended(self) -> bool:
         """Whether there is something to settle, and this is the first to ask."""
         first, self.settled = not self.settled, True
+        if self._freeing is not None:
+            self._freeing.cancel()
         return first and self.decision.lease > 0
 
 

@@ -23,7 +23,7 @@ from headgate.quota.ahead import thing
 from headgate.quota.balance import SAFE
 from headgate.quota.decision import Decision
 from headgate.quota.things import MOST_THINGS
-from headgate.quota.under_way import Things
+from headgate.quota.under_way import Things, placeless
 from headgate.telemetry import events
 
 
@@ -138,6 +138,12 @@ class Watched(Metered):
     def renewed(self) -> Coroutine[Any, Any, None]:
         """Keep what it holds for one more lease."""
         return self.gate.renew(self.decision) if self._growth is None else self._growth.renewed(self.gate)
+
+    def without_places(self) -> None:
+        """From here on it holds amounts alone."""
+        super().without_places()
+        if self._growth is not None:
+            self._growth.rest = placeless(self._growth.rest)
 
     def settlement(self) -> Coroutine[Any, Any, None]:
         """What is said to the ledger at the end."""
