@@ -41,6 +41,8 @@ def test_without_any_variable_each_setting_has_its_default() -> None:
         "reload_seconds": 1.0,
         "demo": False,
         "peek_bytes": 65_536,
+        "watch": "auto",
+        "watch_keep": 16_384,
     }
 
 

@@ -24,11 +24,14 @@ from headgate.policy import load, sources
 from headgate.policy.compiled import Policy
 from headgate.policy.keeping import Keeper
 from headgate.quota.command import Look
+from headgate.register import Following
 from headgate.settings import Settings
 from headgate.stores import Store, fitness, keeping, open_store
+from headgate.stores.documents import Documents, open_documents
 from headgate.stores.refusals import RefusalsStore
 from headgate.stores.slices import SlicedStore
 from headgate.telemetry import events, log_to
+from headgate.watch import Watching, beside, watches
 
 Signature = tuple[tuple[str, int, int, int], ...]
 """What is known of files without reading them: name, inode, size, time of change (nanoseconds)."""
@@ -44,8 +47,10 @@ START_PAUSE = 0.2
 class Service:
     """A gate and what keeps it fresh: policy files and keys are looked at every `reload_seconds`, and on SIGHUP.
 
-    `degraded` says why the last reload was not taken; "" while all is well. A reload that is taken keeps the
-    usage of everybody: balances lie under the limits' ids.
+    `degraded` says why the last reload was not taken, `stale` why the groups that people or the detector have linked
+    could not be read the last time; "" while all is well. A reload that is taken keeps the usage of everybody:
+    balances lie under the limits' ids. `documents`: where those groups are kept beside the ledger, once it is
+    prepared; None for a store that keeps none.
 
     >>> import asyncio, tempfile
     >>> from pathlib import Path
@@ -72,6 +77,7 @@ class Service:
     ) -> None:
         self.settings = settings if settings is not None else Settings()
         self.degraded = ""
+        self.documents: Documents | None = None
         self._environ = os.environ if environ is None else environ
         self._clock = clock
         self._gate: Gate | None = None
@@ -79,10 +85,13 @@ class Service:
         self._task: asyncio.Task[None] | None = None
         self._asked: asyncio.Task[bool] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._following: Following | None = None
+        self._followed: asyncio.Task[None] | None = None
         self._listening: asyncio.AbstractEventLoop | None = None
         self._before: Any = None
         self._reloading = asyncio.Lock()
         self._standing_in = False
+        self._watching: Watching | None = None
         self._seen: Signature = ()
         self._taken: Signature = ()
 
@@ -116,6 +125,9 @@ class Service:
                 deadline=self._deadline(),
                 address="" if settings.store.startswith("memory:") else settings.store,
             )
+            if self._keeper is None:
+                self.documents = open_documents(settings.store, clock=self._clock, durability=settings.durability)
+                self._following = Following(self.documents, self._gate.tariffs.groups)
         return self._gate
 
     async def start(self) -> None:
@@ -129,7 +141,10 @@ class Service:
         # This loop's own: the service may have been started on another before, which is closed by now.
         self._reloading, self._asked = asyncio.Lock(), None
         self._task = asyncio.get_running_loop().create_task(self._kept_fresh())
+        if self._following is not None:
+            self._followed = asyncio.get_running_loop().create_task(self._following.follow())
         self._listen()
+        self._watch()
         events.info(
             "headgate.started", policy=policy.name, version=policy.version, mode=policy.mode,
             store=self.settings.store.partition("://")[0], limits=len(policy.limits),
@@ -173,13 +188,29 @@ class Service:
     async def stop(self) -> None:
         """Settle what is under way and close the store. It can be started again."""
         self._deaf()
-        under_way = [task for task in (self._task, self._asked, self._looking) if task is not None]
-        self._task = self._asked = self._looking = None
+        tasks = (self._task, self._asked, self._looking, self._followed)
+        under_way = [task for task in tasks if task is not None]
+        self._task = self._asked = self._looking = self._followed = None
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            self.gate.eye = None
+            await asyncio.to_thread(watching.stop)
+        if self.documents is not None:
+            await self.documents.close()
         if self._gate is not None:
             await self._gate.close()
+
+    @property
+    def stale(self) -> str:
+        """Why the groups in force may be out of date; "" while all is well."""
+        return "" if self._following is None else self._following.degraded
+
+    async def regroup(self) -> bool:
+        """Take the groups as they are linked now, not when the next second has passed; whether they had changed."""
+        return self._following is not None and await self._following.look()
 
     async def reload(self) -> bool:
         """Take the files as they are now; False if any is broken, and of that the last good one stays.
@@ -223,6 +254,18 @@ class Service:
         if policy.version != self.gate.policy.version:
             events.info("headgate.policy.taken", policy=policy.name, version=policy.version, mode=policy.mode)
             self.gate.policy = policy
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have requests looked at, once there is a policy that asks for linked keys. What it asks for later is read
+        anew with each policy."""
+        if self._watching is None and self._keeper is None and watches(self.gate.policy):
+            # Of documents in this process alone there is one; of others each thread opens its own.
+            mine = self.documents if self.settings.store.startswith("memory:") else None
+            self._watching = beside(self.settings, self.gate.peppers[0], lambda: self.gate.policy, mine)
+            if self._watching is not None:
+                self._watching.start()
+                self.gate.eye = self._watching.eye
 
     def _rejected(self, fault: HeadgateError) -> None:
         faults = fault.problems if isinstance(fault, PolicyError) and fault.problems else (fault,)

@@ -120,6 +120,16 @@ class Settings(BaseSettings):
     """Bytes, up to 16 MiB; 0: none. Of a longer body nothing is known: where that decides which limits apply or who
     is charged, the request is refused with 413, for padding must hide nothing; elsewhere it counts as saying none."""
 
+    watch: Literal["auto", "apart", "off"] = Field(default="auto", description="Who looks for linked keys.")
+    """Where the policy has `linking`: `auto`, one of the workers besides serving, or with a fleet's store a process
+    of its own, `headgate watch`; `apart`, always such a process; `off`, nobody, and nothing is noted for it."""
+
+    watch_keep: int = Field(
+        default=16_384, ge=256, le=1_048_576, description="Most parcels that wait to be looked at."
+    )
+    """Parcels of up to 16 requests, as digests, some 6 kB each: what a process that watches can come back to when it
+    was away. The oldest go first. By default some 100 MB where all are full."""
+
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _unknown: tuple[str, ...] = PrivateAttr(default=())
 
@@ -136,7 +146,7 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if name == "prefix" or not _empty(value)}
 
-    @field_validator("mode", "log_level", "durability", mode="before")
+    @field_validator("mode", "log_level", "durability", "watch", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value

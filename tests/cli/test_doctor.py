@@ -212,7 +212,7 @@ def test_the_rights_that_lack_are_named_and_the_remedy_gives_them(program: Path,
     lacking = told(run, url)[0]["rights"]
     assert lacking["severity"] == "fault" and "evalsha" in lacking["what"] and "ping" not in lacking["what"]
     line = lacking["remedy"]
-    assert line.startswith("ACL SETUSER few '~h[dghlmopr]{*' +evalsha ")
+    assert line.startswith("ACL SETUSER few '~h[deghlmnoprw]{*' +evalsha ")
     server.ask(*line.replace("'", "").split())
     found, report = told(run, url)
     assert "rights" not in found

@@ -78,7 +78,7 @@ def test_a_fine_policy_is_told_in_short(policy: Path, keys: Path, run: Run) -> N
 def test_what_is_not_enforced_is_said_plainly(folder: Path, run: Run) -> None:
     run("init", "llm-api")
     found = run("check")
-    assert "Read, checked and not enforced by this version:\n  - `linking`" in found.stdout
+    assert "Read, checked and not enforced by this version:\n  - `ladder`" in found.stdout
     told = json.loads(run("check", "--format", "json").stdout)
     assert told["ok"] and any("ladder" in what for what in told["not_enforced"])
 

@@ -1,4 +1,5 @@
-"""The command line: `headgate init`, `check`, `key`, `explain`, `config`, `usage`, `doctor`.
+"""The command line: `headgate init`, `check`, `key`, `explain`, `replay`, `config`, `usage`, `doctor`, `watch`,
+`drill`, and `groups`, `link`, `unlink`, `separate`.
 
 Law: what a person asked for goes to standard output, everything else to standard error. Whoever made a mistake reads
 what it was, in one line or with its place, and never a traceback; the exit code says which kind it was.
@@ -28,10 +29,14 @@ from headgate.cli.config import config
 from headgate.cli.doctor import doctor
 from headgate.cli.drill import drill
 from headgate.cli.explain import explain
+from headgate.cli.groups import groups
 from headgate.cli.init import init
 from headgate.cli.key import key
+from headgate.cli.link import link, separate, unlink
+from headgate.cli.replay import replay
 from headgate.cli.screen import note, plain
 from headgate.cli.usage import usage
+from headgate.cli.watch import watch
 from headgate.errors import HeadgateError
 
 __all__ = ["app", "main"]
@@ -68,10 +73,16 @@ app = typer.Typer(
 app.command(short_help="Write a ready-made policy, keys.yaml and a pepper.")(init)
 app.command(short_help="Report all that is wrong with a policy.")(check)
 app.command(short_help="Say why a request is, or was, decided as it is.")(explain)
+app.command(short_help="Say what a policy would have decided on a log, and who is one operator.")(replay)
 app.command(short_help="Show every setting and where it comes from.")(config)
 app.command(short_help="Show what a key or an org has used.")(usage)
 app.command(short_help="Say whether the store is fit, and what to do where it is not.")(doctor)
 app.command(short_help="Write labelled traffic to try policies and linking on.")(drill)
+app.command(short_help="Look for linked keys in what workers have seen.")(watch)
+app.command(short_help="Say that orgs are one customer.")(link)
+app.command(short_help="Take a group apart, or orgs out of it.")(unlink)
+app.command(short_help="Keep orgs apart until a day.")(separate)
+app.add_typer(groups, name="groups")
 app.add_typer(key, name="key")
 
 

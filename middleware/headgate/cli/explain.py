@@ -15,6 +15,7 @@ import typer
 
 from headgate.cli.callers import principal_of
 from headgate.cli.policies import Policies, keys_of, policy_of, settings
+from headgate.cli.registered import linked_now
 from headgate.cli.screen import note, plain
 from headgate.errors import IdentityError
 
@@ -58,7 +59,7 @@ def explain(
         typer.echo("refused with 401 before any limit: this policy serves nobody without a key (say --key or --org)")
         raise typer.Exit(1)
     call = _call(policy, principal, what, path, header or [], ip, route, body)
-    _request(policy, call, _instant(at))
+    _request(policy, call, _instant(at), said)
 
 
 def _keys(policy: Policy, said: Settings, *, needed: bool) -> KeysFile | None:
@@ -71,7 +72,7 @@ def _keys(policy: Policy, said: Settings, *, needed: bool) -> KeysFile | None:
         return None
 
 
-def _request(policy: Policy, call: Call, at: int | None) -> None:
+def _request(policy: Policy, call: Call, at: int | None, said: Settings) -> None:
     from headgate.clock import wall_clock
     from headgate.gate import Gate
     from headgate.quota.explain import described, explained
@@ -80,6 +81,7 @@ def _request(policy: Policy, call: Call, at: int | None) -> None:
     now = wall_clock() if at is None else at
     # The pepper decides where a balance lies and nothing else: none is needed to say which limits apply.
     gate = Gate(policy, open_store("memory://"), peppers=(b"explain",), clock=lambda: now)
+    gate.tariffs.groups.take(linked_now(said))
     found = explained(policy.limits, policy.overrides, call, gate.tariff(call.principal), now)
     who = call.principal
     caller = f"key {who.key or '(none)'}, org {who.org}" if who.org else "anonymous"

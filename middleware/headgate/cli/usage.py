@@ -103,14 +103,16 @@ async def _looked(said: Settings, principal: Principal) -> list[dict[str, Any]]:
     from headgate.quota.window import Max
     from headgate.service import Service
 
-    gate = Service(said).prepare()
+    service = Service(said)
+    gate = service.prepare()
     try:
+        await service.regroup()
         lines = {line.name: line for line in gate.tariff(principal).lines}
         seen = await gate.look(principal)
     except TimeoutError:
         raise StoreError("the store did not answer in time", transient=True) from None
     finally:
-        await gate.close()
+        await service.stop()
     return [
         {
             "limit": limit.id,
