@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,45 +10,18 @@ import pytest
 
 from headgate.clock import SECOND
 from headgate.gate import Gate
-from headgate.policy.compiled import Policy
 from headgate.quota.ahead import thing
 from headgate.quota.facts import Call, Principal
 from headgate.quota.under_way import holds
 from headgate.testing import ManualClock
+from linked import DAY, ROWS, GateOf, PolicyOf, linked, run, use, used
 
 ACME, LABS, MILL = Principal("k1", "acme"), Principal("k2", "labs"), Principal("k3", "mill")
-DAY = 86_400
-REQUESTS = "limits: {month: {meter: requests, per: group, quota: 100/month}}\n"
-ROWS = "meters: {rows: {from: app}}\nlimits: {month: {meter: rows, per: group, quota: 100/month}}\n"
-
-PolicyOf = Callable[[str], Policy]
-GateOf = Callable[[str], Gate]
 
 
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-def linked(*groups: str) -> str:
-    """The declarations that say so: `linked("acme, labs")`."""
-    entries = ", ".join([f"{{orgs: [{group}], reason: one owner, until: 2036-12-31}}" for group in groups])
-    return f"linking: {{affiliated: [{entries}]}}\n"
-
-
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(story)
-
-
-async def use(gate: Gate, who: Principal, rows: int = 1) -> bool:
-    decision = await gate.admit(Call(who))
-    await gate.settle(decision, {"rows": rows})
-    return decision.allowed
-
-
-async def used(gate: Gate, who: Principal) -> int:
-    [(_, found)] = await gate.look(who)
-    return found.used
 
 
 def test_who_has_left_a_group_is_not_charged_for_what_the_others_use_afterwards(

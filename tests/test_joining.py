@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from headgate.clock import SECOND
 from headgate.errors import StoreError
 from headgate.gate import Gate
-from headgate.policy.compiled import Policy
 from headgate.quota.command import Command, Join, Outcome, Reserve
 from headgate.quota.facts import Call, Group, Principal
 from headgate.register import EMPTY
@@ -21,40 +20,15 @@ from headgate.register.said import spoken
 from headgate.stores import MemoryStore
 from headgate.tariffs import AGAIN, TRICKLES, Joining
 from headgate.testing import ManualClock
+from linked import DAY, REQUESTS, ROWS, PolicyOf, linked, run, use, used
 
 ACME, LABS, MILL, ZETA = (Principal(f"k-{org}", org) for org in ("acme", "labs", "mill", "zeta"))
 PEPPER, NEWER = b"a pepper of thirty-two bytes. ok.", b"another one, of 32 bytes as well"
-DAY = 86_400
-REQUESTS = "limits: {month: {meter: requests, per: group, quota: 100/month}}\n"
-ROWS = "meters: {rows: {from: app}}\nlimits: {month: {meter: rows, per: group, quota: 100/month}}\n"
-
-PolicyOf = Callable[[str], Policy]
 
 
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-def linked(*groups: str) -> str:
-    """The declarations that say so: `linked("acme, labs")`."""
-    entries = ", ".join([f"{{orgs: [{group}], reason: one owner, until: 2036-12-31}}" for group in groups])
-    return f"linking: {{affiliated: [{entries}]}}\n"
-
-
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(story)
-
-
-async def use(gate: Gate, who: Principal, rows: int = 1) -> bool:
-    decision = await gate.admit(Call(who))
-    await gate.settle(decision, {"rows": rows})
-    return decision.allowed
-
-
-async def used(gate: Gate, who: Principal) -> int:
-    [(_, found)] = await gate.look(who)
-    return found.used
 
 
 class Listening(MemoryStore):

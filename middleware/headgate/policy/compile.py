@@ -186,19 +186,15 @@ def _step(found: Found) -> Step:
 
 
 def _not_enforced(root: Found) -> tuple[str, ...]:
-    said = [
-        f"`{name}`: {why}" for name, why in ENGINES_LATER.items() if name != "acceptance" and comes_later(root, name)
-    ]
+    said = [f"`ladder`: {ENGINES_LATER['ladder']}"] if steps_come_later(root) else []
     if _acceptance(root) is not None:
         said.append(f"`terms.acceptance`: {ENGINES_LATER['acceptance']}")
     return tuple(said)
 
 
-def comes_later(root: Found, name: str) -> bool:
-    """Whether a section is there and has anything that is not acted upon: of the ladder, any step but `pool`."""
-    if name == "ladder":
-        return any(step.value_of("do") != "pool" for step in root.each("ladder"))
-    return root.get(name) is not None
+def steps_come_later(root: Found) -> bool:
+    """Whether the ladder has a step that is not acted upon by this version: any but `pool`."""
+    return any(step.value_of("do") != "pool" for step in root.each("ladder"))
 
 
 def _versioned(policy: Policy) -> Policy:

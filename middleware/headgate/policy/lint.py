@@ -14,7 +14,7 @@ from headgate.document import Mark
 from headgate.nearest import nearest
 from headgate.policy import meter_lint
 from headgate.policy.checks import dated
-from headgate.policy.compile import comes_later
+from headgate.policy.compile import steps_come_later
 from headgate.policy.compiled import Policy
 from headgate.policy.meters import PRESET_METERS
 from headgate.policy.model import ENGINES_LATER
@@ -173,7 +173,7 @@ def _patterns(root: Found, out: Findings) -> None:
 
 
 def _later(root: Found, out: Findings) -> None:
-    if comes_later(root, "ladder"):
+    if steps_come_later(root):
         later = ENGINES_LATER["ladder"]
         out.add("HG901", root.names["ladder"], f"`ladder` is checked and not enforced in full yet: {later}")
     terms = root.get("terms")
